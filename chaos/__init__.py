@@ -1,0 +1,1 @@
+"""Weather, stories and promises: the incidents replayed against the running gateway."""

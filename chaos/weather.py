@@ -1,0 +1,112 @@
+"""The weather: what can happen to links and upstreams, as verbs.
+
+A verb is a frozen value; a rig makes it happen (``rig/relay.py``, ``rig/toxiproxy.py``,
+``rig/namespaces.py``) or says that it cannot. What was done when is kept, so that a failure's
+timeline can be replayed in simulation.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Silence: packets vanish both ways, sockets stay open, nothing is reset."""
+
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heal:
+    """Undo every fault of ``link``."""
+
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Every open connection over ``link`` is reset, new ones are refused, until healed."""
+
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """Each way over ``link`` takes ``delay_s`` longer."""
+
+    link: str
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """``share`` (0 to 1) of the packets over ``link`` are lost."""
+
+    link: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Flap:
+    """``link`` is cut for ``down_s``, then healed for ``up_s``, and so on until healed."""
+
+    link: str
+    down_s: float
+    up_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SwallowReplies:
+    """Requests over ``link`` reach the upstream, its replies vanish."""
+
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamStatus:
+    """``upstream`` answers everything with ``status`` (503, say); 0 heals."""
+
+    upstream: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamGone:
+    """``upstream`` refuses connections (``gone``), or is back."""
+
+    upstream: str
+    gone: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamHung:
+    """``upstream`` accepts and never answers (``hung``), or is back."""
+
+    upstream: str
+    hung: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DnsLie:
+    """The resolver of ``link`` answers with a wrong address (``lie``) or not at all (``""``)."""
+
+    link: str
+    lie: str
+
+
+@dataclass(frozen=True, slots=True)
+class CaptivePortal:
+    """Everything over ``link`` is answered by a portal's 200 and a web page."""
+
+    link: str
+
+
+Verb: TypeAlias = (Cut | Heal | Reset | Slow | Lose | Flap | SwallowReplies | UpstreamStatus
+                   | UpstreamGone | UpstreamHung | DnsLie | CaptivePortal)
+
+
+class Rig(Protocol):
+    """What makes weather. ``can`` tells whether this rig knows the verb."""
+
+    def can(self, verb: Verb) -> bool: ...
+    async def apply(self, verb: Verb) -> None: ...

@@ -1,0 +1,1 @@
+"""Pure decisions: standard library only; no await, clock, chance, logging, files or environment."""

@@ -1,0 +1,1 @@
+"""The loops: they wait and carry, and decide nothing."""
