@@ -1,0 +1,1 @@
+"""The chaos world itself, tested: rigs, promises, stories."""

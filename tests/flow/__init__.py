@@ -1,0 +1,1 @@
+"""The loops, against the kit and SimClock."""

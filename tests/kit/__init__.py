@@ -1,0 +1,1 @@
+"""The test kit: fakes for time and chance only, and batteries shared between rooms."""

@@ -1,0 +1,1 @@
+"""Parts that no one here wrote, driven for real."""
