@@ -1,0 +1,49 @@
+# make run            all set-up, then the demo practice     make run CONFIG=path   a real configuration
+# make test           all set-up, then every test            FULL=1 make test       the full counts
+# make check          lint, types, house, core and flow      make sim | chaos | bench | house
+SHELL := /bin/bash
+PY := .venv/bin/python
+CONFIG ?=
+STORY ?=
+PATH := $(PATH):/usr/sbin:/sbin
+
+.PHONY: setup setup-run run test check lint house sim chaos bench
+.DEFAULT_GOAL := check
+
+setup:
+	@tools/setup.sh test
+
+setup-run:
+	@tools/setup.sh run
+
+run: setup-run
+ifeq ($(CONFIG),)
+	@$(PY) -m gateway demo $(if $(STORY),--story $(STORY))
+else
+	@$(PY) -m gateway run --config $(CONFIG)
+endif
+
+lint:
+	$(PY) -m ruff check .
+	$(PY) -m mypy gateway chaos tests
+
+check: setup lint
+	$(PY) -m pytest tests/test_house.py tests/core tests/flow
+
+# One pytest, so that one line at the end counts what was skipped. House, core and flow come first.
+test: setup lint
+	$(PY) -m pytest tests/test_house.py tests/core tests/flow tests
+
+# Sizes to look at; they never fail a build.
+house: setup-run
+	@$(PY) -m tests.kit.sizes
+	$(PY) -m pytest tests/test_house.py tests/test_house_rules.py
+
+sim: setup
+	$(PY) -m pytest tests/sim
+
+chaos: setup
+	$(PY) -m chaos
+
+bench: setup
+	$(PY) -m tests.bench
