@@ -6,7 +6,7 @@ timeline can be replayed in simulation.
 """
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,22 @@ class SwallowReplies:
 
 
 @dataclass(frozen=True, slots=True)
+class OneWay:
+    """Packets over ``link`` vanish in one direction only: ``"up"`` towards the upstreams, or
+    ``"down"`` towards us, where a peer's retransmissions cannot tell us that we are not heard."""
+
+    link: str
+    lost: Literal["up", "down"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unplug:
+    """The far end of ``link``'s cable goes dead: the device sees its carrier go."""
+
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamStatus:
     """``upstream`` answers everything with ``status`` (503, say); 0 heals."""
 
@@ -101,8 +117,8 @@ class CaptivePortal:
     link: str
 
 
-Verb: TypeAlias = (Cut | Heal | Reset | Slow | Lose | Flap | SwallowReplies | UpstreamStatus
-                   | UpstreamGone | UpstreamHung | DnsLie | CaptivePortal)
+Verb: TypeAlias = (Cut | Heal | Reset | Slow | Lose | Flap | SwallowReplies | OneWay | Unplug
+                   | UpstreamStatus | UpstreamGone | UpstreamHung | DnsLie | CaptivePortal)
 
 
 class Rig(Protocol):

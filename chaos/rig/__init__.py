@@ -1,0 +1,1 @@
+"""What makes the weather: each rig does what its means allow, and says what it cannot."""
