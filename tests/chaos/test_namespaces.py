@@ -69,6 +69,10 @@ async def _shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
+def sh(*argv: str) -> str:
+    return subprocess.run(argv, text=True, capture_output=True, check=True).stdout
+
+
 class Call:
     """One TCP connection over one link, bound to its device as the gateway binds."""
 
@@ -236,8 +240,7 @@ async def test_an_unplugged_link_loses_its_carrier(rig: Namespaces) -> None:
     await rig.apply(Unplug("fibre"))
     try:
         with visit(rig.name("edge")):
-            said = subprocess.run(("ip", "-br", "link", "show", "dev", "a"), text=True,
-                                  capture_output=True, check=True).stdout
+            said = sh("ip", "-br", "link", "show", "dev", "a")
         assert "NO-CARRIER" in said
     finally:
         await rig.apply(Heal("fibre"))
@@ -247,7 +250,7 @@ async def test_an_unplugged_link_loses_its_carrier(rig: Namespaces) -> None:
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_flapping_link_goes_and_comes_until_healed(rig: Namespaces) -> None:
     await rig.apply(Flap("fibre", 0.6, 0.6))
-    seen = []
+    seen: list[bool] = []
     until = time.monotonic() + 10.0
     while not {True, False} <= set(seen) and time.monotonic() < until:
         seen.append(await reaches(rig, "fibre", 0.1))
@@ -311,14 +314,14 @@ async def test_what_a_killed_run_left_is_swept_and_others_are_left_alone() -> No
     said, _ = await child.communicate()
     orphan = said.decode().strip()
     stranger = f"pgx-{os.getpid()}-1-edge"
-    subprocess.run(("ip", "netns", "add", stranger), check=True)
+    sh("ip", "netns", "add", stranger)
     try:
         assert (RUN_DIR / orphan).exists()
         assert orphan in sweep()
         assert not (RUN_DIR / orphan).exists()
         assert (RUN_DIR / stranger).exists()
     finally:
-        subprocess.run(("ip", "netns", "del", stranger), check=True)
+        sh("ip", "netns", "del", stranger)
 
 
 def test_entering_a_place_that_is_not_there_is_an_error() -> None:
