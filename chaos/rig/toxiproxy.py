@@ -3,7 +3,9 @@
 Toxiproxy ends TCP itself, so its kernel acknowledges everything: a cut here is a peer that takes
 all and says nothing, which tests our timers and never the gate that watches for missing ACKs
 (links.md §16). A heal ends the connections that stood cut, because Toxiproxy closes a connection
-whose ``timeout`` toxic is taken away (measured, 2.12.0). Use it where there is no root.
+whose ``timeout`` toxic is taken away (measured, 2.12.0). Its ``reset_peer``
+sends RST only on connections made after it, so ``Reset`` ends open ones with a plain FIN, mid-reply
+too, and refuses new ones (measured, likewise). Use it where there is no root.
 
 The client library is blocking, and keeps its address in the class, so there can be one rig in a
 process; every call runs in a thread. Its server is a child of ours on loopback.
@@ -32,7 +34,6 @@ from chaos.weather import (
 )
 
 START_S: Final = 10.0
-RESET_SETTLES_S: Final = 0.05  # the reset toxic acts at once; then the proxy may close its door
 WAYS: Final = ("upstream", "downstream")
 LINK_VERBS: Final = (Cut, Heal, Reset, Slow, Flap, SwallowReplies)
 Answer = TypeVar("Answer")
@@ -188,11 +189,7 @@ class Toxiproxies:
                 case Slow(_, delay_s):
                     await self._add(proxy, "latency", WAYS, latency=round(delay_s * 1000))
                 case Reset():
-                    await self._add(proxy, "reset_peer", WAYS, timeout=0)
-        if isinstance(verb, Reset):
-            await asyncio.sleep(RESET_SETTLES_S)
-            for proxy in self._of(link=link):
-                await self._call(proxy.disable)
+                    await self._call(proxy.disable)
 
     async def _flapping(self, link: str, down_s: float, up_s: float) -> None:
         while True:

@@ -68,6 +68,13 @@ async def dial(rig: Toxiproxies, link: str, door: str = "gpc") -> Call:
     return Call(*await asyncio.open_connection("127.0.0.1", rig.ports[link][door]))
 
 
+async def _lives(call: Call) -> bool:
+    try:
+        return await call.ask()
+    except ConnectionError:
+        return False
+
+
 async def test_a_cut_is_silence_on_one_link_until_healed() -> None:
     async with world() as (rig, upstream):
         fibre, sim = await dial(rig, "fibre"), await dial(rig, "sim")
@@ -99,8 +106,7 @@ async def test_a_reset_ends_open_connections_and_refuses_new_ones() -> None:
         call = await dial(rig, "fibre")
         assert await call.ask()
         await rig.apply(Reset("fibre"))
-        with pytest.raises(ConnectionResetError):
-            await call.reader.readline()
+        assert not await _lives(call)
         with pytest.raises(ConnectionRefusedError):
             await dial(rig, "fibre")
         assert await (await dial(rig, "sim")).ask()
