@@ -169,7 +169,9 @@ class Outbound:
     edge (Content-Length as the client sent it, or chunked).
 
     ``connect_s`` bounds name, TCP and TLS together; ``patience_s`` bounds the wait for the whole
-    reply (for streams: for its head). ``idle_s`` bounds each later wait of a stream.
+    reply (for streams: for its head). ``idle_s`` bounds each later wait of a stream. ``is_read``
+    lets the edge use a pooled connection freely; a write gets one that is surely alive, since a
+    connection closed by the peer in that instant would leave its outcome unknown.
     """
 
     tenant: str
@@ -182,6 +184,7 @@ class Outbound:
     connect_s: float = 1.5
     patience_s: float = 30.0
     idle_s: float = 60.0
+    is_read: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,238 @@
+"""When a request may start on a second link: the race of its sends, decided step by step.
+
+Rule 1: ``decide`` is the whole truth; ``flow/forward.py`` does what it says and tells it what came.
+Rule 2: NeverLeft is free: the request goes to the next link, whatever it is.
+Rule 3: NoAnswer ends a write (promise 2). A read goes on, to another link first.
+Rule 4: a read may start on a second link before the first has failed (a hedge); a write never.
+Rule 5: a link judged dead answers no more: what is under way there counts as NoAnswer.
+Rule 6: a 401, 403 or 407 over a link without proof is evidence about that path only; a read asks
+        the other path first, and if none gives a 2xx the first 4xx is the answer (design 5.2).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+from gateway.core.instant import Mono
+from gateway.core.message import Arrived, Cause, NeverLeft, NoAnswer, Outcome
+
+SENDS_MAX: Final = 4
+"""All sends of one read together: two links, each twice."""
+
+UNDER_WAY_MAX: Final = 2
+"""Sends of one read at once (links.md section 8)."""
+
+ROUND_PAUSE_S: Final = 0.25
+"""Wait before a link is tried a second time, so that a flapping link is not hammered."""
+
+DOUBTFUL: Final = frozenset({401, 403, 407})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one request may be sent. ``links`` are usable ones, best first.
+
+    ``is_read`` allows hedges and sends after NoAnswer. ``hedge_after_s`` gives by link the wait
+    before a hedge; a link without entry is not hedged away from. ``once`` says that the request's
+    body can be read once only, so that nothing but NeverLeft may be followed by another send.
+    """
+
+    links: tuple[str, ...]
+    is_read: bool
+    patience_s: float
+    hedge_after_s: tuple[tuple[str, float], ...] = ()
+    proven: frozenset[str] = frozenset()
+    once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One send: over ``link``, begun ``at``; ``outcome`` is None while it is under way."""
+
+    link: str
+    at: Mono
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """All sends of one request. ``usable`` are the links that may carry it now, best first."""
+
+    plan: Plan
+    begun: Mono
+    usable: tuple[str, ...]
+    attempts: tuple[Attempt, ...] = ()
+
+    def started(self, link: str, now: Mono) -> "Race":
+        """Return the race with one more send under way."""
+        return replace(self, attempts=(*self.attempts, Attempt(link, now)))
+
+    def ended(self, index: int, outcome: Outcome) -> "Race":
+        """Return the race after send number ``index`` ended."""
+        attempts = list(self.attempts)
+        attempts[index] = replace(attempts[index], outcome=outcome)
+        return replace(self, attempts=tuple(attempts))
+
+    def told(self, usable: tuple[str, ...], dead: frozenset[str]) -> "Race":
+        """Return the race after the board changed: sends over ``dead`` links are given up."""
+        attempts = tuple(
+            replace(attempt, outcome=NoAnswer(attempt.link, "link_down"))
+            if attempt.outcome is None and attempt.link in dead else attempt
+            for attempt in self.attempts)
+        return replace(self, usable=usable, attempts=attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Send now over ``link``."""
+
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do before ``until``, unless something is heard."""
+
+    until: Mono
+
+
+@dataclass(frozen=True, slots=True)
+class Won:
+    """``arrived`` is the answer. ``doubtful`` are links that refused what another one granted."""
+
+    arrived: Arrived
+    sends: int
+    doubtful: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """No whole reply. ``left`` says whether any send may have arrived; ``cause`` of the last."""
+
+    left: bool
+    cause: Cause
+    sends: int
+    link: str = ""
+
+
+Step: TypeAlias = Start | Wait | Won | Lost
+
+
+def begin(plan: Plan, now: Mono) -> Race:
+    """Return the race before its first send."""
+    return Race(plan, now, plan.links)
+
+
+def decide(race: Race, now: Mono) -> Step:
+    """Return what to do now. Called after each piece of news and when a ``Wait`` is over."""
+    won = _winner(race)
+    if won is not None:
+        return won
+    if not race.plan.is_read and any(isinstance(a.outcome, NoAnswer) for a in race.attempts):
+        return _lost(race)
+    deadline = Mono(race.begun + race.plan.patience_s)
+    if now >= deadline:
+        return _lost(race)
+    under_way = tuple(a for a in race.attempts if a.outcome is None)
+    link, due = _next(race, under_way, now)
+    if link and due <= now:
+        return Start(link)
+    if under_way or link:
+        return Wait(min(deadline, due) if link else deadline)
+    return _best_refusal(race) or _lost(race)
+
+
+def _winner(race: Race) -> Won | None:
+    """The first whole reply that settles it; a 5xx or 429 only when nothing else is under way."""
+    arrived = [a for a in race.attempts if isinstance(a.outcome, Arrived)]
+    if race.plan.is_read:
+        arrived = [a for a in arrived if not _is_doubtful(race, a)]
+    helpful = [a for a in arrived if not race.plan.is_read or _is_helpful(a)]
+    waiting = any(a.outcome is None for a in race.attempts)
+    chosen = helpful or ([] if waiting else arrived)
+    if not chosen or not isinstance(chosen[0].outcome, Arrived):
+        return None
+    won = chosen[0].outcome
+    doubtful = tuple(a.link for a in race.attempts if _is_doubtful(race, a))
+    return Won(won, len(race.attempts), doubtful if won.reply.status < 300 else ())
+
+
+def _is_helpful(attempt: Attempt) -> bool:
+    if not isinstance(attempt.outcome, Arrived):
+        return False
+    status = attempt.outcome.reply.status
+    return status < 500 and status != 429
+
+
+def _is_doubtful(race: Race, attempt: Attempt) -> bool:
+    return (isinstance(attempt.outcome, Arrived)
+            and attempt.outcome.reply.status in DOUBTFUL
+            and attempt.link not in race.plan.proven)
+
+
+def _best_refusal(race: Race) -> Won | None:
+    for attempt in race.attempts:
+        if isinstance(attempt.outcome, Arrived):
+            return Won(attempt.outcome, len(race.attempts))
+    return None
+
+
+def _next(race: Race, under_way: tuple[Attempt, ...], now: Mono) -> tuple[str, Mono]:
+    """The link to send over next and when: ``("", now)`` where there is none."""
+    if len(race.attempts) >= SENDS_MAX or len(under_way) >= UNDER_WAY_MAX:
+        return "", now
+    if not race.attempts:
+        return (race.usable[0], now) if race.usable else ("", now)
+    if race.plan.once and any(not isinstance(a.outcome, NeverLeft) for a in race.attempts):
+        return "", now
+    if under_way and not race.plan.is_read:
+        return "", now
+    tried = [attempt.link for attempt in race.attempts]
+    fresh = next((link for link in race.usable if link not in tried), "")
+    if under_way:
+        due = _hedge_due(race, under_way[-1])
+        return (fresh, due) if fresh and due is not None else ("", now)
+    stale = _stale_link(race)
+    if stale:
+        return stale, now
+    if fresh:
+        return fresh, now
+    return _second_round(race, tried, now)
+
+
+def _hedge_due(race: Race, attempt: Attempt) -> Mono | None:
+    wait = dict(race.plan.hedge_after_s).get(attempt.link)
+    return None if wait is None else Mono(attempt.at + wait)
+
+
+def _stale_link(race: Race) -> str:
+    """A read whose pooled connection had been closed by the peer tries the same link again."""
+    last = race.attempts[-1]
+    is_stale = isinstance(last.outcome, NoAnswer) and not last.outcome.fresh
+    return last.link if is_stale and race.plan.is_read and last.link in race.usable else ""
+
+
+def _second_round(race: Race, tried: list[str], now: Mono) -> tuple[str, Mono]:
+    """All links failed once. Refused replies and bad ones would be the same again."""
+    settled = {a.link for a in race.attempts
+               if isinstance(a.outcome, Arrived)
+               or (isinstance(a.outcome, NoAnswer | NeverLeft)
+                   and a.outcome.cause in ("certificate", "bad_reply"))}
+    again = [link for link in race.usable if tried.count(link) < 2 and link not in settled]
+    if not again or any(isinstance(a.outcome, Arrived) for a in race.attempts):
+        return "", now
+    last = max(a.at for a in race.attempts if a.link == again[0])
+    return again[0], Mono(last + ROUND_PAUSE_S)
+
+
+def _lost(race: Race) -> Lost | Won:
+    refusal = _best_refusal(race)
+    if refusal is not None:
+        return refusal
+    outcomes = [a.outcome for a in race.attempts]
+    left = any(not isinstance(outcome, NeverLeft) for outcome in outcomes)
+    cause: Cause = "timeout"
+    named = [o.cause for o in outcomes if isinstance(o, NeverLeft | NoAnswer)]
+    if named and all(outcome is not None for outcome in outcomes):
+        cause = "certificate" if "certificate" in named else named[-1]
+    link = race.attempts[-1].link if race.attempts else ""
+    return Lost(left, cause if race.attempts else "link_down", len(race.attempts), link)

@@ -1,0 +1,110 @@
+"""The forward beat: races the sends of one request, as ``core/hedge.py`` decides.
+
+It starts sends, listens for their outcomes, for the board and for the clock, and tells the race
+what it heard. It decides nothing: each turn of the loop asks ``decide`` anew.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
+
+from gateway.core.exchange import Facts, Forward, vet
+from gateway.core.hedge import Lost, Race, Start, Wait, Won, begin, decide
+from gateway.core.instant import Mono
+from gateway.core.message import Arrived, Outcome, Streamed
+from gateway.core.route import Standing
+from gateway.ports import Clock, Sender
+
+
+class Reads(Protocol):
+    """What the race asks of the board."""
+
+    def standing(self, tenant: str, upstream: str, pinned: str = "") -> Standing: ...
+    def watch_state(self, callback: Callable[[], None]) -> Callable[[], None]: ...
+
+
+News: TypeAlias = tuple[int, Outcome] | None
+"""A send's number and outcome; None: look again (the board changed, or a wait is over)."""
+
+
+class Forwarder:
+    """Performs ``Forward`` questions over the senders of all links."""
+
+    def __init__(self, senders: Mapping[str, Sender], board: Reads, clock: Clock) -> None:
+        self._senders = senders
+        self._board = board
+        self._clock = clock
+
+    async def carry(self, question: Forward, pinned: str = "") -> Won | Lost:
+        """Return how the race ended. Losers are cancelled before it returns."""
+        news: asyncio.Queue[News] = asyncio.Queue()
+        forget = self._board.watch_state(lambda: news.put_nowait(None))
+        try:
+            async with asyncio.TaskGroup() as group:
+                return await self._run(group, news, question, pinned)
+        finally:
+            forget()
+            while not news.empty():
+                _let_go(news.get_nowait())
+
+    async def _run(
+        self, group: asyncio.TaskGroup, news: asyncio.Queue[News], question: Forward, pinned: str
+    ) -> Won | Lost:
+        race = begin(question.plan, self._clock.now())
+        tasks: list[asyncio.Task[None]] = []
+        while True:
+            match decide(race, self._clock.now()):
+                case Start(link):
+                    sending = self._send(len(tasks), link, question, news)
+                    tasks.append(group.create_task(sending))
+                    race = race.started(link, self._clock.now())
+                case Wait(until):
+                    heard = await self._hear(group, news, until)
+                    race = self._told(race, question.facts, heard, pinned)
+                case Won() | Lost() as end:
+                    for task in tasks:
+                        task.cancel()
+                    _close_losers(race, end)
+                    return end
+
+    async def _send(
+        self, number: int, link: str, question: Forward, news: asyncio.Queue[News]
+    ) -> None:
+        outcome = await self._senders[link].send(question.outbound)
+        news.put_nowait((number, vet(outcome, question.facts)))
+
+    async def _hear(
+        self, group: asyncio.TaskGroup, news: asyncio.Queue[News], until: Mono
+    ) -> News:
+        if not news.empty():
+            return news.get_nowait()
+        timer = group.create_task(self._ring(news, until))
+        heard = await news.get()
+        timer.cancel()
+        return heard
+
+    async def _ring(self, news: asyncio.Queue[News], until: Mono) -> None:
+        await self._clock.sleep(max(0.0, until - self._clock.now()))
+        news.put_nowait(None)
+
+    def _told(self, race: Race, facts: Facts, heard: News, pinned: str) -> Race:
+        if heard is not None:
+            number, outcome = heard
+            return race.ended(number, outcome)
+        standing = self._board.standing(facts.request.tenant, facts.request.upstream, pinned)
+        dead = frozenset(link for link, state in standing.states if state == "DOWN")
+        return race.told(standing.links, dead)
+
+
+def _close_losers(race: Race, end: Won | Lost) -> None:
+    won = end.arrived if isinstance(end, Won) else None
+    for number, attempt in enumerate(race.attempts):
+        if attempt.outcome is not None and attempt.outcome is not won:
+            _let_go((number, attempt.outcome))
+
+
+def _let_go(news: News) -> None:
+    """Close the stream of a reply that nobody will read."""
+    outcome = news[1] if news is not None else None
+    if isinstance(outcome, Arrived) and isinstance(outcome.reply.body, Streamed):
+        outcome.reply.body.close()

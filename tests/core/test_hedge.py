@@ -1,0 +1,227 @@
+"""The race of sends: every rule by direct call, and a seeded walk that no write is doubled."""
+
+from random import Random
+from typing import get_args
+
+import pytest
+
+from gateway.core.hedge import (
+    ROUND_PAUSE_S,
+    SENDS_MAX,
+    UNDER_WAY_MAX,
+    Lost,
+    Plan,
+    Race,
+    Start,
+    Wait,
+    Won,
+    begin,
+    decide,
+)
+from gateway.core.instant import Mono
+from gateway.core.message import Arrived, Cause, NeverLeft, NoAnswer, Outcome, Reply
+
+T = Mono(100.0)
+READ = Plan(("fibre", "sim"), True, 3.0, (("fibre", 0.25), ("sim", 0.25)),
+            frozenset({"fibre", "sim"}))
+WRITE = Plan(("fibre", "sim"), False, 40.0, (("fibre", 0.25),))
+
+
+def arrived(link: str, status: int = 200) -> Arrived:
+    return Arrived(link, Reply(status, "", ()))
+
+
+def after(plan: Plan, *outcomes: Outcome, at: Mono = T) -> Race:
+    race = begin(plan, T)
+    for number, outcome in enumerate(outcomes):
+        race = race.started(outcome.link, at).ended(number, outcome)
+    return race
+
+
+def later(seconds: float) -> Mono:
+    return Mono(T + seconds)
+
+
+def test_the_first_send_goes_over_the_best_link() -> None:
+    assert decide(begin(READ, T), T) == Start("fibre")
+
+
+def test_a_whole_reply_wins() -> None:
+    assert decide(after(READ, arrived("fibre")), T) == Won(arrived("fibre"), 1)
+
+
+def test_a_read_is_hedged_when_its_link_has_been_silent_for_the_hedge_time() -> None:
+    race = begin(READ, T).started("fibre", T)
+
+    assert decide(race, later(0.1)) == Wait(later(0.25))
+    assert decide(race, later(0.25)) == Start("sim")
+
+
+def test_a_write_is_never_hedged() -> None:
+    race = begin(WRITE, T).started("fibre", T)
+
+    assert decide(race, later(20)) == Wait(later(40))
+
+
+@pytest.mark.parametrize("plan", [READ, WRITE])
+def test_what_never_left_goes_over_the_other_link_at_once(plan: Plan) -> None:
+    assert decide(after(plan, NeverLeft("fibre", "connect")), T) == Start("sim")
+
+
+def test_a_read_without_answer_goes_over_the_other_link_at_once() -> None:
+    assert decide(after(READ, NoAnswer("fibre", "reset")), T) == Start("sim")
+
+
+def test_a_write_without_answer_is_lost_and_may_have_arrived() -> None:
+    assert decide(after(WRITE, NoAnswer("fibre", "reset")), T) == Lost(True, "reset", 1, "fibre")
+
+
+def test_a_write_on_a_link_judged_dead_is_given_up_and_may_have_arrived() -> None:
+    race = begin(WRITE, T).started("fibre", T).told(("sim",), frozenset({"fibre"}))
+
+    assert decide(race, later(2)) == Lost(True, "link_down", 1, "fibre")
+
+
+def test_a_read_on_a_link_judged_dead_moves_to_the_other() -> None:
+    race = begin(READ, T).started("fibre", T).told(("sim",), frozenset({"fibre"}))
+
+    assert decide(race, later(0.05)) == Start("sim")
+
+
+def test_a_late_reply_from_a_link_given_up_still_wins() -> None:
+    race = begin(READ, T).started("fibre", T).told(("sim",), frozenset({"fibre"}))
+
+    assert decide(race.ended(0, arrived("fibre")), T) == Won(arrived("fibre"), 1)
+
+
+def test_nothing_that_left_on_no_link_is_a_loss_that_sent_nothing() -> None:
+    race = after(WRITE, NeverLeft("fibre", "connect"), NeverLeft("sim", "resolve"))
+    assert decide(race, T) == Wait(later(ROUND_PAUSE_S))
+
+    race = race.told((), frozenset())
+    assert decide(race, T) == Lost(False, "resolve", 2, "sim")
+
+
+def test_a_flapping_link_is_tried_a_second_time_after_a_pause() -> None:
+    race = after(READ, NoAnswer("fibre", "reset"), NoAnswer("sim", "reset"))
+
+    assert decide(race, T) == Wait(later(ROUND_PAUSE_S))
+    assert decide(race, later(ROUND_PAUSE_S)) == Start("fibre")
+
+
+def test_a_pooled_connection_that_the_peer_had_closed_is_tried_again_on_the_same_link() -> None:
+    race = after(READ, NoAnswer("fibre", "reset", fresh=False))
+
+    assert decide(race, T) == Start("fibre")
+
+
+def test_a_write_on_a_pooled_connection_that_died_is_still_in_doubt() -> None:
+    race = after(WRITE, NoAnswer("fibre", "reset", fresh=False))
+
+    assert decide(race, T) == Lost(True, "reset", 1, "fibre")
+
+
+def test_a_server_error_waits_for_the_hedge_that_is_under_way() -> None:
+    race = begin(READ, T).started("fibre", T).started("sim", T).ended(0, arrived("fibre", 503))
+
+    assert decide(race, later(0.3)) == Wait(later(3.0))
+    assert decide(race.ended(1, arrived("sim")), later(0.3)) == Won(arrived("sim"), 2)
+
+
+def test_a_server_error_alone_is_the_answer_and_is_not_asked_of_the_other_link() -> None:
+    assert decide(after(READ, arrived("fibre", 503)), T) == Won(arrived("fibre", 503), 1)
+
+
+@pytest.mark.parametrize("status", [401, 403, 407])
+def test_a_refusal_over_a_link_without_proof_asks_the_other_link_first(status: int) -> None:
+    plan = Plan(("fibre", "sim"), True, 3.0, proven=frozenset({"fibre"}))
+    race = after(Plan(("sim", "fibre"), True, 3.0, proven=plan.proven), arrived("sim", status))
+
+    assert decide(race, T) == Start("fibre")
+    granted = race.started("fibre", T).ended(1, arrived("fibre"))
+    assert decide(granted, T) == Won(arrived("fibre"), 2, ("sim",))
+
+
+def test_when_no_link_grants_it_the_first_refusal_is_the_answer() -> None:
+    plan = Plan(("sim", "fibre"), True, 3.0)
+    race = after(plan, arrived("sim", 403), arrived("fibre", 401))
+
+    assert decide(race, T) == Won(arrived("sim", 403), 2)
+
+
+def test_a_refusal_stands_when_the_other_link_stays_silent_to_the_end() -> None:
+    race = after(Plan(("sim", "fibre"), True, 3.0), arrived("sim", 403)).started("fibre", T)
+
+    assert decide(race, later(3)) == Won(arrived("sim", 403), 2)
+
+
+def test_a_refusal_over_a_proven_link_is_the_answer() -> None:
+    assert decide(after(READ, arrived("fibre", 403)), T) == Won(arrived("fibre", 403), 1)
+
+
+def test_a_reply_that_we_refuse_is_not_asked_for_a_second_time_on_the_same_link() -> None:
+    race = after(READ, NoAnswer("fibre", "bad_reply"), NoAnswer("sim", "bad_reply"))
+
+    assert decide(race, T) == Lost(True, "bad_reply", 2, "sim")
+
+
+def test_a_body_that_can_be_read_once_is_sent_once() -> None:
+    plan = Plan(("fibre", "sim"), True, 3.0, (("fibre", 0.1),), once=True)
+
+    assert decide(begin(plan, T).started("fibre", T), later(1)) == Wait(later(3))
+    assert decide(after(plan, NeverLeft("fibre", "connect")), T) == Start("sim")
+    assert decide(after(plan, NoAnswer("fibre", "reset")), T) == Lost(True, "reset", 1, "fibre")
+
+
+def test_patience_ends_the_race() -> None:
+    race = begin(READ, T).started("fibre", T).started("sim", later(0.25))
+
+    assert decide(race, later(3)) == Lost(True, "timeout", 2, "sim")
+
+
+def test_a_bad_certificate_is_named_even_when_the_other_link_failed_otherwise() -> None:
+    race = after(WRITE, NeverLeft("fibre", "certificate"), NeverLeft("sim", "connect"))
+
+    assert decide(race.told((), frozenset()), T) == Lost(False, "certificate", 2, "sim")
+
+
+def _random_outcome(dice: Random, link: str) -> Outcome:
+    cause: Cause = dice.choice(get_args(Cause))
+    status = dice.choice([200, 201, 403, 404, 409, 429, 500, 503])
+    choices: list[Outcome] = [
+        NeverLeft(link, cause), NoAnswer(link, cause, dice.random() < 0.5),
+        Arrived(link, Reply(status, "", ()))]
+    return dice.choice(choices)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_no_weather_doubles_a_write_or_lets_a_race_run_past_its_limits(seed: int) -> None:
+    dice = Random(seed)
+    links = ("fibre", "sim", "mast")[: dice.randint(1, 3)]
+    is_read = dice.random() < 0.5
+    plan = Plan(links, is_read, 3.0, tuple((link, 0.2) for link in links),
+                frozenset(link for link in links if dice.random() < 0.5))
+    race, now = begin(plan, T), T
+    for _ in range(200):
+        step = decide(race, now)
+        if isinstance(step, Start):
+            doubt = [a for a in race.attempts if not isinstance(a.outcome, NeverLeft)]
+            assert is_read or not doubt, "a write was sent again without proof"
+            race = race.started(step.link, now)
+        elif isinstance(step, Wait):
+            assert step.until > now
+            waiting = [n for n, a in enumerate(race.attempts) if a.outcome is None]
+            if waiting and dice.random() < 0.5:
+                number = dice.choice(waiting)
+                race = race.ended(number, _random_outcome(dice, race.attempts[number].link))
+            elif dice.random() < 0.2:
+                dead = frozenset(link for link in links if dice.random() < 0.3)
+                race = race.told(tuple(x for x in links if x not in dead), dead)
+            else:
+                now = step.until
+        else:
+            break
+        assert len(race.attempts) <= SENDS_MAX
+        assert sum(a.outcome is None for a in race.attempts) <= UNDER_WAY_MAX
+    else:
+        pytest.fail("the race did not end")
