@@ -1,13 +1,31 @@
-"""Links, and what was seen on them.
+"""Links: what was seen on them, and the states through which one goes.
 
-A sample is what was seen, a verdict (``core/verdict.py``) what it means. Samples are kept in
-rings by ``flow/board.py`` and judged when asked; nothing counts up and no timer subtracts.
+Rule 1: a sample is what was seen, a verdict (``core/verdict.py``) what it means. Samples are kept
+        in rings by ``flow/board.py`` and judged when asked; nothing counts up, no timer subtracts.
+Rule 2: ``TURNS`` is the whole truth about states; only hysteresis has memory (``LinkMemory``).
+Rule 3: leaving a link is undamped, coming back is damped: a healed link waits in PROBATION,
+        unless no other link can be used; then its first success makes it UP (links.md section 7).
+Rule 4: nothing here knows of upstreams. Their troubles move no link (promise 6).
 """
 
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, TypeAlias
 
 from gateway.core.instant import Mono
+from gateway.errors import ImpossibleTurn
+
+LinkState: TypeAlias = Literal["UNKNOWN", "UP", "SUSPECT", "DOWN", "PROBATION", "DRAINING"]
+News: TypeAlias = Literal[
+    "HEARD",  # a success, the first
+    "MISSED",  # a question is overdue and nothing was heard since it was asked
+    "QUIET",  # heard again, and nothing overdue for ``quiet_s``
+    "DEAD",  # a verdict against the link: BLACKHOLE, LINK_DOWN, CAPTIVE, TLS_INTERCEPT
+    "HEALED",  # several successes in a row
+    "HELD",  # good for the whole hold
+    "NEEDED",  # heard, while no other link can be used
+    "DRAIN",  # a maintenance window is near or open
+    "RELEASED",  # the window is over, and the link was heard since
+]
 
 Layer: TypeAlias = Literal["carrier", "dns", "connect", "tls", "http", "request"]
 
@@ -18,7 +36,7 @@ class Sample:
 
     ``anchor`` is True where the target is no upstream: what it says is about the link alone.
     ``at`` dates a success when it came, and a miss when the answer was *due*, never when noticed.
-    ``sent_at`` is when the question left. ``detail`` is a code (a ``Cause`` or a status), never text.
+    ``sent_at`` is when the question left. ``detail`` is a code (a ``Cause`` or a status): no text.
     """
 
     link: str
@@ -91,4 +109,137 @@ class LinkRules:
     upstream_window_s: float = field(default=10.0, metadata={
         "ge": 1.0, "description": "how long a failure of an upstream counts"})
     upstream_trial_s: float = field(default=1.0, metadata={
-        "ge": 0.1, "description": "seconds between real requests let through to an upstream judged down"})
+        "ge": 0.1, "description": "seconds between requests let through to a down upstream"})
+    late_s: float = field(default=0.25, metadata={
+        "ge": 0.02, "description": "seconds without answer that make a silent link suspect"})
+    quiet_s: float = field(default=2.0, metadata={
+        "ge": 0.0, "description": "seconds without anything overdue until a suspect link is up"})
+    heal_successes: int = field(default=3, metadata={
+        "ge": 1, "description": "successes in a row on a dead link that begin its hold"})
+    stall_s: float = field(default=0.1, metadata={
+        "ge": 0.02, "description": "delay of our own loop that is a local stall, no link fault"})
+    route_retry_s: float = field(default=30.0, metadata={
+        "ge": 1.0, "description": "seconds until one request tries a faulty path again"})
+    hedge_s: float = field(default=0.25, metadata={
+        "ge": 0.01, "description": "wait before a read is hedged while little is measured"})
+    hedge_min_s: float = field(default=0.15, metadata={
+        "ge": 0.01, "description": "least wait before a hedge, however fast the path"})
+    hedge_max_s: float = field(default=1.0, metadata={
+        "ge": 0.05, "description": "longest wait before a hedge, however slow the path"})
+    hedge_suspect_s: float = field(default=0.08, metadata={
+        "ge": 0.01, "description": "wait before a hedge while the link is suspect"})
+
+
+# fmt: off
+TURNS: Final[dict[LinkState, dict[News, LinkState]]] = {
+    "UNKNOWN":   {"HEARD": "UP", "DEAD": "DOWN", "DRAIN": "DRAINING"},
+    "UP":        {"MISSED": "SUSPECT", "DEAD": "DOWN", "DRAIN": "DRAINING"},
+    "SUSPECT":   {"MISSED": "SUSPECT", "QUIET": "UP", "DEAD": "DOWN", "DRAIN": "DRAINING"},
+    "DOWN":      {"HEALED": "PROBATION", "NEEDED": "UP"},
+    "PROBATION": {"MISSED": "PROBATION", "DEAD": "DOWN", "HELD": "UP", "NEEDED": "UP",
+                  "DRAIN": "DRAINING"},
+    "DRAINING":  {"DEAD": "DOWN", "RELEASED": "PROBATION"},
+}
+# fmt: on
+CARRIES: Final[frozenset[LinkState]] = frozenset({"UNKNOWN", "UP", "SUSPECT"})
+"""States in which a link takes new work. DRAINING takes it only where nothing else can."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkMemory:
+    """All that hysteresis remembers of one link.
+
+    ``clean_since`` dates the end of the last time something was overdue; hold and quiet count
+    from there. ``cause`` is the verdict that last took it DOWN, or ``MAINTENANCE``, kept until it
+    is UP again: why traffic is elsewhere.
+    """
+
+    link: str
+    since: Mono
+    clean_since: Mono
+    state: LinkState = "UNKNOWN"
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTurned:
+    """A link changed its state; it had been ``before`` for ``lasted_s``. ``evidence`` are codes."""
+
+    link: str
+    before: LinkState
+    after: LinkState
+    cause: str
+    at: Mono
+    lasted_s: float
+    evidence: tuple[tuple[str, str | float], ...] = ()
+
+
+def turn(memory: LinkMemory, news: News, cause: str, now: Mono) -> LinkMemory:
+    """Return ``memory`` after ``news``; ``cause`` is kept where the news takes the link out of use.
+
+    Raises:
+        ImpossibleTurn: TURNS has no row for ``news`` in this state.
+    """
+    after = TURNS[memory.state].get(news)
+    if after is None:
+        raise ImpossibleTurn(f"link {memory.link}", memory.state, news)
+    since = memory.since if after == memory.state else now
+    clean = now if news in ("MISSED", "DEAD", "HEALED", "RELEASED") else memory.clean_since
+    if news in ("DEAD", "DRAIN"):
+        return replace(memory, state=after, since=since, clean_since=clean, cause=cause)
+    kept = "" if after == "UP" else memory.cause
+    return replace(memory, state=after, since=since, clean_since=clean, cause=kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the samples of one link say at one moment (made by ``core/verdict.py``).
+
+    ``heard`` is the last success, ``in_row`` how many came since the last miss. ``overdue`` tells
+    that something asked since is late; ``dead`` is the verdict against the link, ``""`` if none.
+    """
+
+    heard: Mono | None = None
+    in_row: int = 0
+    overdue: bool = False
+    silence_s: float = 0.0
+    unanswered: int = 0
+    targets: int = 0
+    dead: str = ""
+
+
+def news_of(memory: LinkMemory, reading: Reading, windowed: bool, alone: bool,
+            rules: LinkRules, now: Mono) -> News | None:
+    """Return what ``reading`` means to a link in this state, or None where it means nothing new.
+
+    ``windowed``: a maintenance window binds the link; ``alone``: no other link takes new work.
+    The first that applies wins: death, maintenance, the miss, then the good news.
+    """
+    state = memory.state
+    if reading.dead:
+        return "DEAD" if "DEAD" in TURNS[state] else None
+    if windowed and "DRAIN" in TURNS[state]:
+        return "DRAIN"
+    if reading.overdue and "MISSED" in TURNS[state]:
+        return "MISSED"
+    heard = reading.heard is not None and not reading.overdue
+    if not heard or reading.heard is None:
+        return None
+    fresh = reading.heard > memory.since
+    match state:
+        case "UNKNOWN":
+            return "HEARD"
+        case "UP":
+            return None
+        case "SUSPECT":
+            return "QUIET" if now - memory.clean_since >= rules.quiet_s else None
+        case "DOWN":
+            if alone and fresh:
+                return "NEEDED"
+            return "HEALED" if fresh and reading.in_row >= rules.heal_successes else None
+        case "PROBATION":
+            if alone:
+                return "NEEDED"
+            return "HELD" if now - memory.clean_since >= rules.hold_s else None
+        case "DRAINING":
+            return "RELEASED" if not windowed and fresh else None

@@ -1,13 +1,38 @@
-"""From samples to verdicts: what was seen -> what it means (links.md section 4)."""
+"""From samples to verdicts: what was seen -> what it means (links.md section 4).
 
+Rule 1: judged on reading. Everything here is a function of samples and ``now``.
+Rule 2: any success vetoes a link's death. So a link is dead only if *all* on it is silent, and a
+        trouble of one upstream is never taken for one of its link (promise 6).
+Rule 3: a failure is blamed on an upstream only if its link was heard after the question left.
+Rule 4: a connection accepted proves nothing: relays and the boxes of mobile carriers accept for
+        others. Only an anchor's own probe, or a layer above TCP, is a success.
+Rule 5: what died with our own stall is nobody's fault (LOCAL_STALL).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from gateway.core.instant import Mono
+from gateway.core.link import LinkRules, Reading, Sample
 
 VerdictKind: TypeAlias = Literal[
     "LINK_DOWN", "BLACKHOLE", "BROWNOUT", "ROUTE_FAULT", "DNS_FAULT", "CAPTIVE",
     "TLS_INTERCEPT", "MTU_HOLE", "UPSTREAM_DOWN", "UPSTREAM_SLOW", "LOCAL_STALL"]
+
+TARGETS_MIN: Final = 2
+"""A dead link is silent on two targets: one silent target may be that target's own trouble."""
+
+CAPTIVE_ROW: Final = 2
+"""Wrong contents in a row: one may be an anchor that is being upgraded."""
+
+NO_EVIDENCE: Final = frozenset({"abandoned", "busy", "link_down", "stale"})
+"""Ends of a send that say nothing of the network: we ended it, or an idle connection was closed."""
+
+UNWELL: Final = frozenset({"502", "503", "504"})
+"""Statuses by which an upstream says that it cannot serve (design 5.2)."""
+
+WRONG_CONTENT: Final = frozenset({"not_the_api", "content"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +47,285 @@ class Verdict:
     upstream: str
     since: Mono
     evidence: tuple[tuple[str, str | float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict was reached, or (``over``) no longer holds; then it had held for ``lasted_s``."""
+
+    verdict: Verdict
+    over: bool
+    at: Mono
+    lasted_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question under way on a link: asked of ``target``, no answer yet."""
+
+    target: str
+    sent_at: Mono
+
+
+Stalls: TypeAlias = Sequence[tuple[Mono, Mono]]
+"""When our own loop stood still: (from, until), oldest first."""
+
+
+def is_heard(sample: Sample) -> bool:
+    """Whether ``sample`` proves that the link carries something both ways."""
+    if sample.detail in NO_EVIDENCE or sample.layer in ("dns", "carrier"):
+        return False
+    if not sample.ok:
+        return sample.layer == "request" and (sample.detail.isdigit()
+                                              or sample.detail == "bad_reply")
+    return sample.anchor or sample.layer != "connect"
+
+
+def is_missed(sample: Sample, ever_heard: bool) -> bool:
+    """Whether ``sample`` is a question that nobody answered.
+
+    A name without address is the resolver's silence, not the link's, unless nothing was ever heard
+    on the link. A wrong certificate or content came from somebody.
+    """
+    if sample.ok or is_heard(sample) or sample.layer in ("dns", "carrier"):
+        return False
+    if sample.detail == "resolve":
+        return not ever_heard
+    return sample.detail not in NO_EVIDENCE | WRONG_CONTENT | {"certificate"}
+
+
+def stalled_s(stalls: Stalls, begin: Mono, end: Mono) -> float:
+    """Seconds between ``begin`` and ``end`` in which our own loop stood still."""
+    return sum(max(0.0, min(until, end) - max(since, begin)) for since, until in stalls)
+
+
+def read_link(samples: Sequence[Sample], asked: Iterable[Asked], proven: frozenset[str],
+              stalls: Stalls, rules: LinkRules, now: Mono) -> Reading:
+    """Return what a link's ``samples`` (in order of arrival) and open questions say at ``now``.
+
+    ``proven`` are the targets that ever answered on it: once there is one, a target that never did
+    is no evidence against the link.
+    """
+    heard, in_row, misses = _back_to_success(samples, bool(proven), rules.heal_successes)
+    open_since = [(question.sent_at, question.target) for question in asked
+                  if now - question.sent_at - stalled_s(stalls, question.sent_at, now)
+                  >= rules.late_s]
+    unanswered = [(sent_at, target) for sent_at, target in (*misses, *open_since)
+                  if (not proven or target in proven) and (heard is None or sent_at > heard)]
+    lost = [(sent_at, target) for sent_at, target in unanswered
+            if not _spoilt(stalls, sent_at, rules)]
+    if not lost:
+        return Reading(heard, in_row, dead=_carrier(samples))
+    first = Mono(min(sent_at for sent_at, _ in lost))
+    silence = now - first - stalled_s(stalls, first, now)
+    targets = len({target for _, target in lost})
+    needed = min(TARGETS_MIN, len(proven)) or TARGETS_MIN
+    is_dead = (silence >= rules.silence_s and len(lost) >= rules.misses_min
+               and targets >= needed)
+    dead = _carrier(samples) or ("BLACKHOLE" if is_dead else "")
+    return Reading(heard, 0, True, silence, len(lost), targets, dead)
+
+
+def _back_to_success(samples: Sequence[Sample], ever_heard: bool, row_max: int
+                     ) -> tuple[Mono | None, int, list[tuple[Mono, str]]]:
+    """Read backwards: (last success, successes in a row up to ``row_max``, misses after it)."""
+    heard: Mono | None = None
+    in_row = 0
+    misses: list[tuple[Mono, str]] = []
+    for sample in reversed(samples):
+        if is_heard(sample):
+            heard = sample.at if heard is None else heard
+            in_row += 1
+            if in_row >= row_max:
+                break
+        elif is_missed(sample, ever_heard):
+            if heard is not None:
+                break
+            misses.append((sample.sent_at, sample.target))
+    return heard, in_row, misses
+
+
+def _spoilt(stalls: Stalls, sent_at: Mono, rules: LinkRules) -> bool:
+    """Whether a stall fell into a question's first wait, so that its answer was not read in time.
+
+    Half of ``probe_timeout_s``: a smaller stall leaves time enough for an answer.
+    """
+    wait = rules.probe_timeout_s
+    return stalled_s(stalls, sent_at, Mono(sent_at + wait)) >= wait / 2
+
+
+def _carrier(samples: Sequence[Sample]) -> str:
+    """LINK_DOWN while the last word on carrier, lease or address is that it is gone."""
+    for sample in reversed(samples):
+        if sample.layer == "carrier":
+            return "" if sample.ok else "LINK_DOWN"
+    return ""
+
+
+def is_captive(anchors: Iterable[Sequence[Sample]]) -> bool:
+    """Whether a portal answers in place of an anchor: ``anchors`` are the rings of each target.
+
+    The last ``CAPTIVE_ROW`` answers of one anchor had the wrong content, and no anchor whose
+    content is checked gave the right one since.
+    """
+    rings = [[sample for sample in ring if sample.layer == "http" and sample.anchor
+              and (sample.ok or sample.detail in WRONG_CONTENT)] for ring in anchors]
+    good = max((sample.at for ring in rings for sample in ring if sample.ok), default=None)
+    return any(len(ring) >= CAPTIVE_ROW and all(
+        sample.detail in WRONG_CONTENT and (good is None or sample.at > good)
+        for sample in ring[-CAPTIVE_ROW:]) for ring in rings)
+
+
+@dataclass(frozen=True, slots=True)
+class PathReading:
+    """What one upstream's samples over one link say.
+
+    ``failures`` in a row at the end are blamed on the upstream or the route; ``unwell`` of them
+    were answered (502, 503, 504); ``doubts`` also counts those that the link may have eaten.
+    ``wrong_peer``: the last word was a wrong certificate; ``nameless``: no address was found.
+    """
+
+    good_at: Mono | None = None
+    tried_at: Mono | None = None
+    failures: int = 0
+    unwell: int = 0
+    doubts: int = 0
+    wrong_peer: bool = False
+    nameless: bool = False
+    failing_since: Mono | None = None
+
+
+def read_path(samples: Sequence[Sample], heard: Mono | None, rules: LinkRules, now: Mono
+              ) -> PathReading:
+    """Return what the ``samples`` of one (link, upstream) say; ``heard``: the link's last success.
+
+    Failures older than ``upstream_window_s`` do not count; two samples of one send count once.
+    """
+    sends: dict[Mono, Sample] = {}
+    good: Mono | None = None
+    for sample in reversed(samples):
+        if _is_good(sample):
+            good = sample.at
+            break
+        if _is_bad(sample) and now - sample.at <= rules.upstream_window_s:
+            sends.setdefault(sample.sent_at, sample)
+    bad = tuple(sends.values())
+    blamed = [s for s in bad if s.detail != "certificate" and (
+        s.detail in UNWELL or (heard is not None and heard > s.sent_at))]
+    tried = bad[0].at if bad else good
+    return PathReading(
+        good, tried, len(blamed), sum(s.detail in UNWELL for s in blamed), len(bad),
+        bool(bad) and bad[0].detail == "certificate",
+        bool(bad) and all(s.detail == "resolve" for s in bad),
+        min((s.sent_at for s in blamed), default=None))
+
+
+def _is_good(sample: Sample) -> bool:
+    if sample.layer == "request" and sample.detail.isdigit():
+        return sample.detail not in UNWELL
+    return sample.ok and sample.layer in ("request", "http") and sample.detail not in WRONG_CONTENT
+
+
+def _is_bad(sample: Sample) -> bool:
+    if sample.layer == "request" and sample.detail.isdigit():
+        return sample.detail in UNWELL
+    return not sample.ok and sample.detail not in NO_EVIDENCE and sample.layer != "carrier"
+
+
+Paths: TypeAlias = Mapping[tuple[str, str], PathReading]
+"""By (link, upstream)."""
+
+
+def judge(before: tuple[Verdict, ...], upstreams: Iterable[str], links: tuple[str, ...],
+          paths: Paths, rules: LinkRules, now: Mono) -> tuple[Verdict, ...]:
+    """Return the verdicts on upstreams and paths; ``links`` are those that may carry work now.
+
+    ``before`` are those of the last time: one that stands is only lifted by a success (a wait
+    heals nothing), or, if it is about a path, when its link is out of use.
+    """
+    old = {(v.kind, v.link, v.upstream): v for v in before}
+    found: list[Verdict] = []
+    for upstream in upstreams:
+        found += _on_upstream(old, upstream, links, paths, rules, now)
+    return tuple(found)
+
+
+_Old: TypeAlias = Mapping[tuple[VerdictKind, str, str], Verdict]
+
+
+def _on_upstream(old: _Old, upstream: str, links: tuple[str, ...], paths: Paths,
+                 rules: LinkRules, now: Mono) -> list[Verdict]:
+    readings = {link: paths.get((link, upstream), PathReading()) for link in links}
+    down = old.get(("UPSTREAM_DOWN", "", upstream))
+    if down is not None:
+        lifted = any((r.good_at or Mono(-1.0)) > down.since for r in readings.values())
+        return [] if lifted else [down]
+    failing = [link for link, r in readings.items() if r.failures >= rules.upstream_failures]
+    working = [link for link, r in readings.items() if r.good_at is not None and not r.doubts
+               and now - r.good_at <= rules.upstream_window_s]
+    if failing and not working and _everywhere(readings, failing, rules):
+        return [Verdict("UPSTREAM_DOWN", "", upstream, now, _evidence(readings, now))]
+    return [verdict for link in links
+            if (verdict := _on_path(old, link, upstream, readings[link], link in failing,
+                                    [w for w in working if w != link], now))]
+
+
+def _everywhere(readings: Mapping[str, PathReading], failing: list[str], rules: LinkRules
+                ) -> bool:
+    """What an upstream says of itself holds over any link; its silence needs them all."""
+    if any(readings[link].unwell >= rules.upstream_failures for link in failing):
+        return True
+    return len(failing) == len(readings)
+
+
+def _on_path(old: _Old, link: str, upstream: str, reading: PathReading, is_failing: bool,
+             elsewhere: list[str], now: Mono) -> Verdict | None:
+    kind: VerdictKind = "ROUTE_FAULT"
+    if reading.wrong_peer:
+        kind = "TLS_INTERCEPT"
+    elif reading.nameless:
+        kind = "DNS_FAULT"
+    for name in ("ROUTE_FAULT", "TLS_INTERCEPT", "DNS_FAULT"):
+        standing = old.get((name, link, upstream))
+        if standing is not None:
+            lifted = reading.good_at is not None and reading.good_at > standing.since
+            return None if lifted else standing
+    if not reading.wrong_peer and not (is_failing and elsewhere):
+        return None
+    return Verdict(kind, link, upstream, now, (
+        ("failures", reading.doubts), ("works_over", elsewhere[0] if elsewhere else "")))
+
+
+def _evidence(readings: Mapping[str, PathReading], now: Mono
+              ) -> tuple[tuple[str, str | float], ...]:
+    figures: list[tuple[str, str | float]] = []
+    for link, reading in readings.items():
+        figures.append((f"failures.{link}", reading.failures))
+        if reading.unwell:
+            figures.append((f"unwell.{link}", reading.unwell))
+        if reading.failing_since is not None:
+            figures.append((f"for_s.{link}", round(now - reading.failing_since, 3)))
+    return tuple(figures)
+
+
+def dead_link(link: str, reading: Reading, now: Mono) -> Verdict | None:
+    """Return the verdict against a link itself with the figures that led to it, None if none."""
+    kinds: dict[str, VerdictKind] = {
+        "BLACKHOLE": "BLACKHOLE", "LINK_DOWN": "LINK_DOWN", "CAPTIVE": "CAPTIVE"}
+    kind = kinds.get(reading.dead)
+    if kind is None:
+        return None
+    return Verdict(kind, link, "", now, (
+        ("silence_s", round(reading.silence_s, 3)), ("unanswered", reading.unanswered),
+        ("targets", reading.targets)))
+
+
+def changes(before: tuple[Verdict, ...], after: tuple[Verdict, ...], now: Mono
+            ) -> tuple[Judged, ...]:
+    """Return what to say: each verdict once when it is reached, once when it is over."""
+    names = {(v.kind, v.link, v.upstream) for v in before}
+    left = {(v.kind, v.link, v.upstream) for v in after}
+    over = [Judged(v, True, now, now - v.since) for v in before
+            if (v.kind, v.link, v.upstream) not in left]
+    new = [Judged(v, False, now) for v in after if (v.kind, v.link, v.upstream) not in names]
+    return (*over, *new)
