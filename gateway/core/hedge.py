@@ -97,11 +97,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Won:
-    """``arrived`` is the answer. ``doubtful`` are links that refused what another one granted."""
+    """``arrived`` is the answer."""
 
     arrived: Arrived
     sends: int
-    doubtful: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +151,7 @@ def _winner(race: Race) -> Won | None:
     if not chosen or not isinstance(chosen[0].outcome, Arrived):
         return None
     won = chosen[0].outcome
-    doubtful = tuple(a.link for a in race.attempts if _is_doubtful(race, a))
-    return Won(won, len(race.attempts), doubtful if won.reply.status < 300 else ())
+    return Won(won, len(race.attempts))
 
 
 def _is_helpful(attempt: Attempt) -> bool:

@@ -16,11 +16,25 @@ from gateway.core.route import Standing
 from gateway.ports import Clock, Sender
 
 
-class Reads(Protocol):
-    """What the race asks of the board."""
+class Standings(Protocol):
+    """How upstreams stand, and word of changes. ``asking=False`` uses up no trial."""
 
-    def standing(self, tenant: str, upstream: str, pinned: str = "") -> Standing: ...
+    def standing(self, tenant: str, upstream: str, pinned: str = "", root: str = "",
+                 asking: bool = True) -> Standing: ...
     def watch_state(self, callback: Callable[[], None]) -> Callable[[], None]: ...
+
+
+class Sends(Protocol):
+    """What the board is told of sends: an open question is evidence once it is overdue."""
+
+    def asked(self, link: str, target: str) -> int: ...
+    def answered(self, link: str, token: int) -> None: ...
+    def saw_status(self, tenant: str, upstream: str, root: str, link: str, status: int,
+                   serial: int) -> None: ...
+
+
+class Board(Standings, Sends, Protocol):
+    """What the race asks of, and tells, the board."""
 
 
 News: TypeAlias = tuple[int, Outcome] | None
@@ -30,7 +44,7 @@ News: TypeAlias = tuple[int, Outcome] | None
 class Forwarder:
     """Performs ``Forward`` questions over the senders of all links."""
 
-    def __init__(self, senders: Mapping[str, Sender], board: Reads, clock: Clock) -> None:
+    def __init__(self, senders: Mapping[str, Sender], board: Board, clock: Clock) -> None:
         self._senders = senders
         self._board = board
         self._clock = clock
@@ -70,7 +84,15 @@ class Forwarder:
     async def _send(
         self, number: int, link: str, question: Forward, news: asyncio.Queue[News]
     ) -> None:
-        outcome = await self._senders[link].send(question.outbound)
+        request = question.facts.request
+        token = self._board.asked(link, request.upstream)
+        try:
+            outcome = await self._senders[link].send(question.outbound)
+        finally:
+            self._board.answered(link, token)
+        if isinstance(outcome, Arrived):
+            self._board.saw_status(request.tenant, request.upstream, "", link,
+                                   outcome.reply.status, request.serial)
         news.put_nowait((number, vet(outcome, question.facts)))
 
     async def _hear(
@@ -91,7 +113,8 @@ class Forwarder:
         if heard is not None:
             number, outcome = heard
             return race.ended(number, outcome)
-        standing = self._board.standing(facts.request.tenant, facts.request.upstream, pinned)
+        request = facts.request
+        standing = self._board.standing(request.tenant, request.upstream, pinned, asking=False)
         dead = frozenset(link for link, state in standing.states if state == "DOWN")
         return race.told(standing.links, dead)
 

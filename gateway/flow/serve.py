@@ -7,7 +7,7 @@ asked. One ``await`` a beat is where the world may change between two decisions.
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 from gateway.core.exchange import (
     Done,
@@ -20,25 +20,14 @@ from gateway.core.exchange import (
     UpstreamRules,
     begin,
 )
-from gateway.core.hedge import Won
 from gateway.core.keeping import Drop, Kept, Key, leave
 from gateway.core.message import Answer, Request, Told
 from gateway.core.pack import match
-from gateway.core.route import Standing
 from gateway.errors import GatewayError
-from gateway.flow.forward import Forwarder
+from gateway.flow.forward import Forwarder, Standings
 from gateway.ports import Clock, Records
 
 LOG: Final = logging.getLogger("gateway.serve")
-
-
-class Board(Protocol):
-    """What serve asks of, and tells, the board."""
-
-    def standing(self, tenant: str, upstream: str, pinned: str = "") -> Standing: ...
-    def saw_status(
-        self, tenant: str, upstream: str, link: str, status: int, doubtful: tuple[str, ...]
-    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +43,7 @@ class Serve:
 
     def __init__(
         self, upstreams: Mapping[str, UpstreamRules], policies: Mapping[tuple[str, str], Policy],
-        board: Board, forwarder: Forwarder, records: Mapping[str, Records], clock: Clock,
+        board: Standings, forwarder: Forwarder, records: Mapping[str, Records], clock: Clock,
         via: str, told: Callable[[Told], None],
     ) -> None:
         self._upstreams = upstreams
@@ -102,12 +91,8 @@ class Serve:
     async def _forward(self, question: Forward, pinned: str) -> Question:
         request = question.facts.request
         ended = await self._forwarder.carry(question, pinned)
-        before = self._board.standing(request.tenant, request.upstream, pinned)
-        following = question.next(ended, before, self._clock.wall())
-        if isinstance(ended, Won):
-            self._board.saw_status(request.tenant, request.upstream, ended.arrived.link,
-                                   ended.arrived.reply.status, ended.doubtful)
-        return following
+        standing = self._board.standing(request.tenant, request.upstream, pinned, asking=False)
+        return question.next(ended, standing, self._clock.wall())
 
     async def _look_up(self, tenant: str, key: Key) -> Kept | None:
         records = self._records.get(tenant)

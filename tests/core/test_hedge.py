@@ -139,7 +139,7 @@ def test_a_refusal_over_a_link_without_proof_asks_the_other_link_first(status: i
 
     assert decide(race, T) == Start("fibre")
     granted = race.started("fibre", T).ended(1, arrived("fibre"))
-    assert decide(granted, T) == Won(arrived("fibre"), 2, ("sim",))
+    assert decide(granted, T) == Won(arrived("fibre"), 2)
 
 
 def test_when_no_link_grants_it_the_first_refusal_is_the_answer() -> None:

@@ -57,6 +57,8 @@ async def test_a_healthy_link_answers_and_the_other_is_left_alone() -> None:
     assert isinstance(end, Won)
     assert (end.arrived.link, took, world.sends) == ("fibre", 0.02, (1, 0))
     assert world.board.watchers == 0
+    assert world.board.open == 0
+    assert world.board.seen == [("B81001", "gpc", "fibre", 200, 0)]
 
 
 async def test_a_read_on_a_silent_link_is_answered_by_its_hedge_and_the_loser_cancelled() -> None:
@@ -67,6 +69,7 @@ async def test_a_read_on_a_silent_link_is_answered_by_its_hedge_and_the_loser_ca
     assert isinstance(end, Won)
     assert (end.arrived.link, end.sends, took) == ("sim", 2, 0.27)
     assert world.lines["fibre"].cancelled == 1
+    assert world.board.open == 0
 
 
 async def test_a_refused_connection_costs_no_wait() -> None:

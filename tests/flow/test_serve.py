@@ -105,7 +105,7 @@ async def test_a_write_voids_before_its_answer_and_tells_the_board() -> None:
     assert answer.status == 201
     assert world.store is not None
     assert [drop.routes for drop in world.store.drops] == [("slots",)]
-    assert world.board.seen == [("B81001", "gpc", "fibre", 201, ())]
+    assert world.board.seen == [("B81001", "gpc", "fibre", 201, 0)]
 
 
 async def test_a_write_without_answer_is_sent_once_and_told_as_unknown() -> None:

@@ -63,10 +63,12 @@ class FakeBoard:
 
     def __init__(self, standing: Standing) -> None:
         self.now = standing
-        self.seen: list[tuple[str, str, str, int, tuple[str, ...]]] = []
+        self.seen: list[tuple[str, str, str, int, int]] = []
+        self.open = 0
         self._watchers: list[Callable[[], None]] = []
 
-    def standing(self, tenant: str, upstream: str, pinned: str = "") -> Standing:
+    def standing(self, tenant: str, upstream: str, pinned: str = "", root: str = "",
+                 asking: bool = True) -> Standing:
         """Return the standing as the test last set it."""
         return self.now
 
@@ -75,11 +77,19 @@ class FakeBoard:
         self._watchers.append(callback)
         return lambda: self._watchers.remove(callback)
 
-    def saw_status(
-        self, tenant: str, upstream: str, link: str, status: int, doubtful: tuple[str, ...]
-    ) -> None:
+    def asked(self, link: str, target: str) -> int:
+        """Count one more open question."""
+        self.open += 1
+        return self.open
+
+    def answered(self, link: str, token: int) -> None:
+        """Count one less."""
+        self.open -= 1
+
+    def saw_status(self, tenant: str, upstream: str, root: str, link: str, status: int,
+                   serial: int) -> None:
         """Remember it."""
-        self.seen.append((tenant, upstream, link, status, doubtful))
+        self.seen.append((tenant, upstream, link, status, serial))
 
     def change(self, **fields: object) -> None:
         """Set fields of the standing and tell all who watch."""
