@@ -23,7 +23,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "errors": set(),
     "core": {"core", "errors"},
     "ports": {"core", "errors"},
-    "config": {"core", "errors"},
+    "config": {"config", "core", "errors"},
     "flow": {"flow", "ports", "core", "errors"},
     "edge": {"edge", "ports", "core", "errors"},
     "build": {"config", "flow", "edge", "ports", "core", "errors"},
@@ -85,7 +85,8 @@ PENDING: Final = frozenset({
     "edge/outbox_store", "edge/probe", "edge/record_store", "edge/resolver", "edge/service",
     "edge/sqlite", "edge/tunnel", "edge/vault",
     "flow/board", "flow/forward", "flow/prune", "flow/report", "flow/serve", "flow/watch",
-    "cli", "config",
+    "cli", "config/__init__", "config/files", "config/mistakes", "config/packs", "config/rules",
+    "config/tables", "config/times",
 })
 # (path, breach without its line) that stand for now. Only shrinks.
 EXCUSED: Final[frozenset[str]] = frozenset()

@@ -23,7 +23,9 @@ class Route:
     ``path`` is matched whole (``re.fullmatch``) against the raw path without leading slash and
     without query. Its named groups, if any, and those of ``query`` (searched in ``?{query}``) and
     ``body`` (searched in the request body) give *subjects*: ``patient`` is a logical id,
-    ``nhs`` an NHS number; they become ``Patient/{id}`` and ``nhs/{number}``.
+    ``nhs`` an NHS number; they become ``Patient/{id}`` and ``nhs/{number}``. With ``where_body``
+    the route matches only a request whose whole body holds it: some APIs say in the body alone
+    what is asked (``$process-message``, the sections of a structured record).
 
     ``keep``, ``ceiling_s`` (oldest copy served on the wire), ``patience_s`` (client's wait) and
     ``types`` (resourceTypes that a kept reply may be) govern the copy. ``voids`` names routes
@@ -38,6 +40,7 @@ class Route:
     path: str
     query: str = ""
     body: str = ""
+    where_body: str = ""
     interactions: tuple[str, ...] = ()
     keep: bool = False
     ceiling_s: float = 0.0
@@ -102,19 +105,30 @@ def match(pack: Pack, request: Request) -> Matched:
         if route.interactions and named is not None and named not in route.interactions:
             continue
         found = re.fullmatch(route.path, request.path)
-        if found is None:
+        if found is None or not _says(route.where_body, request):
             continue
         return Matched(route, _subjects(route, request, found.groupdict()))
     return Matched(OTHER_READ if method in SAFE_METHODS else OTHER_WRITE)
+
+
+def _says(where_body: str, request: Request) -> bool:
+    """Whether the body, where one is asked for, holds what it must."""
+    if not where_body:
+        return True
+    return re.search(where_body, _text(request)) is not None
+
+
+def _text(request: Request) -> str:
+    """A whole body as text; a streamed one is too large to look into and says nothing."""
+    return request.body.decode("utf-8", "replace") if isinstance(request.body, bytes) else ""
 
 
 def _subjects(route: Route, request: Request, groups: dict[str, str | None]) -> tuple[str, ...]:
     if route.query:
         for found in re.finditer(route.query, "?" + request.query):
             groups |= {key: value for key, value in found.groupdict().items() if value}
-    if route.body and isinstance(request.body, bytes):
-        text = request.body.decode("utf-8", "replace")
-        for found in re.finditer(route.body, text):
+    if route.body:
+        for found in re.finditer(route.body, _text(request)):
             groups |= {key: value for key, value in found.groupdict().items() if value}
     names = {"patient": "Patient/", "nhs": "nhs/"}
     return tuple(names[key] + value for key, value in groups.items() if value and key in names)

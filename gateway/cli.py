@@ -1,0 +1,232 @@
+"""The verbs beside ``run``: check, demo, status, keys. Here, and only here, we print.
+
+Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 a promise broken (demo).
+"""
+
+import argparse
+import http.client
+import json
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from gateway import config
+from gateway.errors import ConfigMistakes, GatewayError
+
+DONE: Final = 0
+FAILED: Final = 1
+BAD_USAGE: Final = 2
+
+STATUS_BYTES_MAX: Final = 4 << 20
+STATUS_WAIT_S: Final = 5.0
+
+ABOUT: Final = """Keeps a GP practice working when its network or the national systems fail.
+
+A client asks  http(s)://DEVICE:PORT/{ods}/{upstream}/{rest}  as it would ask the clinical system;
+the gateway carries the request over the best link, rescues what a dying link would have lost, and
+answers from an encrypted copy, marked with its age, when no way is left."""
+
+FIRST_STEPS: Final = """first steps:
+  practice-gateway demo                       watch a practice keep working while its links die
+  practice-gateway keys client                an API key for a client, and the hash for the config
+  practice-gateway check --config FILE        every mistake at once, with file, key, value and rule
+  practice-gateway keys init --config FILE    make the keys that seal the copies
+  practice-gateway run --config FILE          run (systemd unit: config/systemd/)
+
+exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 a promise broken (demo)"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the whole command line; ``verb`` and for keys ``what`` say what was asked."""
+    top = argparse.ArgumentParser(
+        prog="practice-gateway", description=ABOUT, epilog=FIRST_STEPS,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    top.add_argument("--version", action="version", version=f"practice-gateway {version()}")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _config(verbs.add_parser("run", help="run the gateway", description=(
+        "Run the gateway until TERM, which drains: /readyz says 503 first, requests in flight get "
+        "gateway.drain_s seconds, then everything stops in reverse order.")))
+    check = verbs.add_parser("check", help="name every mistake of a configuration", description=(
+        "Read a configuration as run would, and name every mistake at once as "
+        "`file: key = value: rule`. Exit 2 if there is one. Nothing is started or written."))
+    _config(check, required=False)
+    check.add_argument("--schema", action="store_true", help="print the JSON Schema and stop")
+    check.add_argument("--json", action="store_true", help="mistakes and warnings as JSON")
+    demo = verbs.add_parser("demo", help="a whole practice on this machine", description=(
+        "Start gateway, two simulated links, a simulated clinical system and a broker, and print "
+        "what to try. With --story, play one incident without a terminal; exit 3 if a promise "
+        "breaks."))
+    demo.add_argument("--story", metavar="NAME", help="play an incident, such as kent")
+    demo.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    status = verbs.add_parser("status", help="what a running gateway sees", description=(
+        "Ask the admin port of a running gateway: links with their verdicts, modes, store, "
+        "outbox."))
+    _config(status, required=False)
+    status.add_argument("--admin", metavar="HOST:PORT", help="instead of --config")
+    status.add_argument("--json", action="store_true", help="all of it, as JSON")
+    keys = verbs.add_parser("keys", help="make keys").add_subparsers(
+        dest="what", metavar="WHAT", required=True)
+    _config(keys.add_parser("init", help="make the keys that seal the copies", description=(
+        "Make the device key and each tenant's key under state_dir/keys. Keys that exist are "
+        "kept. Where a store stands without its keys this refuses: restore the keys, or delete "
+        "the store by hand.")))
+    client = keys.add_parser("client", help="make an API key for a client", description=(
+        "Print a new API key once, and the hash that goes into the configuration. The key itself "
+        "is stored nowhere: give it to the client, who sends it in X-Gateway-Key."))
+    client.add_argument("--json", action="store_true", help="as JSON")
+    return top
+
+
+def _config(verb: argparse.ArgumentParser, *, required: bool = True) -> None:
+    verb.add_argument("--config", metavar="FILE", type=Path, required=required,
+                      help="the configuration (config/practice.toml shows every key)")
+
+
+def version() -> str:
+    """Return our version, also where we run from a tree that was never installed."""
+    try:
+        return metadata.version("practice-gateway")
+    except metadata.PackageNotFoundError:
+        return "0+tree"
+
+
+def act(asked: argparse.Namespace) -> int:
+    """Do what ``asked`` says, ``run`` excepted; return the exit code."""
+    verbs = {"check": check, "demo": demo, "status": status, "keys": keys}
+    try:
+        return verbs[asked.verb](asked)
+    except ConfigMistakes as mistakes:
+        print(mistakes, file=sys.stderr)
+        return BAD_USAGE
+    except GatewayError as error:
+        print(f"practice-gateway: {error}", file=sys.stderr)
+        return FAILED
+
+
+def check(asked: argparse.Namespace) -> int:
+    """Name every mistake, or print the schema."""
+    if asked.schema:
+        print(json.dumps(config.schema(), indent=2))
+        return DONE
+    if asked.config is None:
+        print("practice-gateway check: give --config FILE, or --schema", file=sys.stderr)
+        return BAD_USAGE
+    mistakes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    try:
+        found = config.load(asked.config)
+        warnings = found.warnings
+    except ConfigMistakes as error:
+        mistakes = error.mistakes
+    if asked.json:
+        print(json.dumps({"mistakes": mistakes, "warnings": warnings}, indent=2))
+    else:
+        for line in mistakes:
+            print(line, file=sys.stderr)
+        for line in warnings:
+            print(f"{asked.config}: warning: {line}", file=sys.stderr)
+        if not mistakes:
+            print(_summary(found))
+    return BAD_USAGE if mistakes else DONE
+
+
+def _summary(found: config.Config) -> str:
+    links = ", ".join(link.id for link in sorted(found.links, key=lambda link: link.priority))
+    return (f"{found.path}: good. {len(found.tenants)} tenant(s), {len(found.upstreams)} "
+            f"upstream(s), links in order: {links}.")
+
+
+def demo(asked: argparse.Namespace) -> int:
+    """Play the demo practice; its exit code is ours."""
+    from chaos.demo import main  # only here: the demo's world is no part of the daemon
+    words = ["--story", asked.story] if asked.story else []
+    return int(main([*words, "--json"] if asked.json else words))
+
+
+def keys(asked: argparse.Namespace) -> int:
+    """``keys init`` and ``keys client``."""
+    from gateway.edge import vault  # only here: check and status need no cryptography
+    if asked.what == "client":
+        key, digest = vault.new_api_key()
+        if asked.json:
+            print(json.dumps({"key": key, "key_sha256": digest}))
+        else:
+            print(f"API key, shown this once:  {key}")
+            print(f'for the configuration:     key_sha256 = "{digest}"')
+        return DONE
+    found = config.load(asked.config)
+    for line in vault.init(found.state_dir, tuple(tenant.ods for tenant in found.tenants),
+                           found.device_key):
+        print(line)
+    return DONE
+
+
+def status(asked: argparse.Namespace) -> int:
+    """Show what a running gateway says of itself."""
+    place = asked.admin
+    if place is None and asked.config is None:
+        print("practice-gateway status: give --config FILE or --admin HOST:PORT", file=sys.stderr)
+        return BAD_USAGE
+    if place is None:
+        admin = config.load(asked.config, look=False).admin
+        place = f"{admin.address}:{admin.port}"
+    try:
+        told = ask(place, "/status")
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        print(f"practice-gateway status: {place}: {error}", file=sys.stderr)
+        return FAILED
+    print(json.dumps(told, indent=2) if asked.json else table(told))
+    return DONE
+
+
+def ask(place: str, path: str) -> Any:
+    """Return the JSON that the admin port at ``place`` gives for ``path``.
+
+    Raises:
+        OSError, http.client.HTTPException: nobody answers, or not as we do.
+        ValueError: ``place`` is no host:port, or the answer is no JSON.
+    """
+    host, _, port = place.rpartition(":")
+    connection = http.client.HTTPConnection(host.strip("[]") or "127.0.0.1", int(port),
+                                            timeout=STATUS_WAIT_S)
+    try:
+        connection.request("GET", path)
+        reply = connection.getresponse()
+        body = reply.read(STATUS_BYTES_MAX)
+    finally:
+        connection.close()
+    if reply.status != 200:
+        raise http.client.HTTPException(f"answered {reply.status}")
+    return json.loads(body)
+
+
+def table(told: dict[str, Any]) -> str:
+    """Return ``/status`` as lines for a person: lists of tables as columns, the rest as pairs."""
+    lines = []
+    for name, value in told.items():
+        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+            lines += [f"{name}:", *_columns(value)]
+        elif isinstance(value, dict):
+            lines.append(f"{name}: " + ", ".join(f"{key} {_cell(each)}"
+                                                 for key, each in value.items()))
+        else:
+            lines.append(f"{name}: {_cell(value)}")
+    return "\n".join(lines)
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> list[str]:
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [names, *([_cell(row.get(name, "")) for name in names] for row in rows)]
+    widths = [max(len(line[n]) for line in cells) for n in range(len(names))]
+    return ["  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True))
+            .rstrip() for line in cells]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, dict | list):
+        return json.dumps(value, separators=(",", ":"))
+    return str(value)

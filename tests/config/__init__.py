@@ -1,0 +1,1 @@
+"""The configuration: tables, mistakes, packs, cross rules, and what comes of them."""
