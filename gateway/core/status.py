@@ -1,0 +1,150 @@
+"""``/status``: the whole state of the gateway as one JSON document, and the values it is made of.
+
+It holds codes, configured ids, times and figures only: no URL, name or number of a patient can be
+in it (promise 9). Durations are seconds, ``None`` is "not known". The shape:
+
+    gateway, version, boot, ready, draining, uptime_s
+    clock      {wall, trusted}
+    links[]    {id, kind, metered, state, active, since_s, cause, silent, heard_s, rtt_ms, loss}
+    verdicts[] {kind, link, upstream, since_s, evidence{}}
+    modes[]    {tenant, upstream, mode, cause, since_s}
+    proofs[]   {tenant, upstream, link, age_s}
+    switches   {total, last {before, after, cause, ago_s} | null}
+    requests[] {tenant, upstream, answered, count}
+    latency[]  {answered, le_ms[], counts[], sum_ms, count}
+    store[]    {tenant, state, copies, kept_total, bytes, queue, dropped_total, evicted_total,
+                refused_total, unreadable_total}
+    outbox     {state, box, rows, bytes, oldest_s, dropped, high{a, b, c}} | null
+    mqtt       {connected, link, sess, since_s} | null
+    tunnels, in_flight{tenant}
+    stalls
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from gateway.core.instant import Mono, Wall
+from gateway.core.marking import stamp
+from gateway.core.mode import BoardView
+
+
+@dataclass(frozen=True, slots=True)
+class StoreView:
+    """One tenant's record store. ``state``: open, off, keys_missing, set_aside, full, closed."""
+
+    tenant: str
+    state: str
+    copies: int = 0
+    kept_total: int = 0
+    bytes: int = 0
+    queue: int = 0
+    dropped_total: int = 0
+    evicted_total: int = 0
+    refused_total: int = 0
+    unreadable_total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxView:
+    """Telemetry that waits. ``high`` is the newest number given, by rank."""
+
+    state: str
+    box: int
+    rows: int
+    bytes: int
+    oldest_s: float | None
+    dropped: int
+    high: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class MqttView:
+    """The telemetry session: over which link, and its number within this boot."""
+
+    connected: bool
+    link: str
+    sess: int
+    since_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """A histogram of answer times: ``counts[i]`` took at most ``le_ms[i]``, cumulative."""
+
+    answered: str
+    le_ms: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum_ms: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """All of the document that does not come from the board."""
+
+    gateway: str
+    version: str
+    boot: int
+    ready: bool
+    draining: bool
+    uptime_s: float
+    wall: Wall
+    trusted: bool
+    requests: tuple[tuple[str, str, str, int], ...] = ()
+    latency: tuple[Latency, ...] = ()
+    store: tuple[StoreView, ...] = ()
+    outbox: OutboxView | None = None
+    mqtt: MqttView | None = None
+    tunnels: int = 0
+    in_flight: Mapping[str, int] = field(default_factory=dict)
+
+
+def document(view: BoardView, rest: Rest) -> dict[str, object]:
+    """Return the ``/status`` document (see the head of this module)."""
+    return {
+        "gateway": rest.gateway, "version": rest.version, "boot": rest.boot,
+        "ready": rest.ready, "draining": rest.draining, "uptime_s": round(rest.uptime_s, 3),
+        "clock": {"wall": stamp(rest.wall), "trusted": rest.trusted},
+        **_board(view),
+        "requests": [dict(zip(("tenant", "upstream", "answered", "count"), row, strict=True))
+                     for row in rest.requests],
+        "latency": [asdict(each) for each in rest.latency],
+        "store": [asdict(each) for each in rest.store],
+        "outbox": None if rest.outbox is None else asdict(rest.outbox),
+        "mqtt": None if rest.mqtt is None else asdict(rest.mqtt),
+        "tunnels": rest.tunnels, "in_flight": dict(rest.in_flight),
+    }
+
+
+def _board(view: BoardView) -> dict[str, object]:
+    now = view.at
+    last = view.last_switch
+    return {
+        "links": [
+            {"id": link.id, "kind": link.kind, "metered": link.metered, "state": link.state,
+             "active": link.id == view.active, "since_s": _ago(link.since, now),
+             "cause": link.cause, "silent": link.silent, "heard_s": _round(link.heard_s),
+             "rtt_ms": _round(link.rtt_ms), "loss": _round(link.loss)} for link in view.links],
+        "verdicts": [
+            {"kind": verdict.kind, "link": verdict.link, "upstream": verdict.upstream,
+             "since_s": _ago(verdict.since, now), "evidence": dict(verdict.evidence)}
+            for verdict in view.verdicts],
+        "modes": [
+            {"tenant": mode.tenant, "upstream": mode.upstream, "mode": mode.mode,
+             "cause": mode.cause, "since_s": _ago(mode.since, now)} for mode in view.modes],
+        "proofs": [
+            {"tenant": tenant, "upstream": upstream, "link": link, "age_s": _round(age)}
+            for tenant, upstream, link, age in view.proofs],
+        "switches": {"total": view.switches, "last": None if last is None else {
+            "before": last.before, "after": last.after, "cause": last.cause,
+            "ago_s": _ago(last.at, now)}},
+        "stalls": view.stalls,
+    }
+
+
+def _ago(since: Mono, now: Mono) -> float:
+    return round(max(0.0, now - since), 3)
+
+
+def _round(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, 3)

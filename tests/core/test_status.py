@@ -1,0 +1,40 @@
+"""The ``/status`` document: whole, JSON, and made of codes and figures only."""
+
+import json
+
+from gateway.core.instant import Mono, Wall
+from gateway.core.mode import BoardView, LinkView, ModeView
+from gateway.core.route import Switched
+from gateway.core.status import MqttView, OutboxView, Rest, StoreView, document
+from gateway.core.verdict import Verdict
+
+VIEW = BoardView(
+    Mono(100.0),
+    (LinkView("fibre", "fibre", False, "DOWN", Mono(90.0), "BLACKHOLE", True, 10.5, None, 1.0),),
+    (ModeView("B81001", "gpc", "STANDALONE", Mono(90.0), "BLACKHOLE"),),
+    (Verdict("BLACKHOLE", "fibre", "", Mono(90.0), (("silence_s", 1.6),)),),
+    "", 1, Switched("fibre", "", "BLACKHOLE", Mono(90.0), 50.0), 0,
+    (("B81001", "gpc", "fibre", 12.0),))
+REST = Rest("B81001-a", "0.1.0", 3, True, False, 55.5, Wall(0.0), True,
+            (("B81001", "gpc", "live", 7),), (), (StoreView("B81001", "open", 5, 6),),
+            OutboxView("open", 3, 2, 400, 1.5, 0, {"a": 0, "b": 2, "c": 0}),
+            MqttView(False, "", 4))
+
+
+def test_the_document_says_all_that_is_known() -> None:
+    told = json.loads(json.dumps(document(VIEW, REST)))
+
+    assert told["links"][0]["state"] == "DOWN"
+    assert told["links"][0]["active"] is False
+    assert told["links"][0]["rtt_ms"] is None
+    assert told["verdicts"][0]["evidence"] == {"silence_s": 1.6}
+    assert told["modes"][0] == {"tenant": "B81001", "upstream": "gpc", "mode": "STANDALONE",
+                                "cause": "BLACKHOLE", "since_s": 10.0}
+    assert told["switches"] == {"total": 1, "last": {
+        "before": "fibre", "after": "", "cause": "BLACKHOLE", "ago_s": 10.0}}
+    assert told["requests"] == [
+        {"tenant": "B81001", "upstream": "gpc", "answered": "live", "count": 7}]
+    assert told["store"][0]["copies"] == 5
+    assert told["outbox"]["high"] == {"a": 0, "b": 2, "c": 0}
+    assert told["clock"] == {"wall": "1970-01-01T00:00:00Z", "trusted": True}
+    assert told["proofs"][0]["age_s"] == 12.0
