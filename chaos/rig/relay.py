@@ -123,7 +123,7 @@ class Relay:
         self._let("out", "back")
         try:
             for forward in self._forwards:
-                self._doors[forward.name] = _Door(forward, _bound(forward.listen))
+                self._doors[forward.name] = _Door(forward, bound(forward.listen))
         except OSError:
             self._let_go()
             raise
@@ -252,7 +252,7 @@ class Relay:
                 _set_filter(end, program)
 
     def _listen(self, door: _Door) -> None:
-        listener = _bound(door.holder.getsockname()[:2], door.holder.family)
+        listener = bound(door.holder.getsockname()[:2], door.holder.family)
         listener.listen(256)
         _set_filter(listener, self._filter)
         door.listener = listener
@@ -298,7 +298,7 @@ class Relay:
                 both.create_task(self._pump(door, pair.far, pair.near, "back"))
         except (OSError, ExceptionGroup):
             for end in pair.ends():
-                _linger_zero(end)
+                linger_zero(end)
         finally:
             door.pairs.discard(pair)
             door.count.open -= 1
@@ -405,7 +405,7 @@ class RelayRig:
                 self.relays[link].portal()
 
 
-def _bound(address: tuple[str, int],
+def bound(address: tuple[str, int],
            family: socket.AddressFamily | int | None = None) -> socket.socket:
     if family is None:
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
@@ -428,18 +428,18 @@ def _cancel(task: "asyncio.Task[None] | None") -> None:
 def _abort(pairs: set[_Pair]) -> None:
     for pair in tuple(pairs):
         for end in pair.ends():
-            _linger_zero(end)
+            linger_zero(end)
         _cancel(pair.task)
 
 
-def _linger_zero(end: socket.socket) -> None:
+def linger_zero(end: socket.socket) -> None:
     """Make the coming close send RST and wait for nothing."""
     with contextlib.suppress(OSError):  # already closed: nothing left to linger
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _close_with_reset(end: socket.socket) -> None:
-    _linger_zero(end)
+    linger_zero(end)
     end.close()
 
 
