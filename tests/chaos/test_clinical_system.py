@@ -265,7 +265,7 @@ async def test_strictness_asks_for_every_header() -> None:
         for left_out in (None, *fields):
             wire = await dial(strict, "direct")
             sent = {name: value for name, value in fields.items() if name != left_out}
-            reply = await wire.ask("GET", f"{ROOT}/Patient/2", **sent)
+            reply = await wire.ask("GET", f"{ROOT}/Patient/2", b"", FHIR, **sent)
             assert reply.status == (200 if left_out is None else 400), left_out
             wire.writer.close()
 

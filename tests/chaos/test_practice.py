@@ -48,5 +48,6 @@ def test_hostile_names_survive_json_both_ways() -> None:
 def test_an_empty_allergy_list_says_that_nothing_was_recorded() -> None:
     here = made.practice("B81001", 7, TODAY)
     record = made.structured_record(here, here.patients[6], frozenset({"includeAllergies"}), "t")
-    lists = [one["resource"] for one in record["entry"] if one["resource"]["resourceType"] == "List"]
-    assert lists[0]["emptyReason"]["coding"][0]["code"] == "no-content-recorded"
+    resources = [one["resource"] for one in record["entry"]]
+    found = next(one for one in resources if one["resourceType"] == "List")
+    assert found["emptyReason"]["coding"][0]["code"] == "no-content-recorded"
