@@ -35,8 +35,9 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
 # Library -> who in gateway/ may import it. Third-party and not listed: refused. The standard
 # library is free but for what is listed here.
 KNOWN_BY: Final[dict[str, set[str]]] = {
-    "aiohttp": {"edge.http_in", "edge.http_out", "edge.admin", "edge.probe", "edge.resolver"},
-    "multidict": {"edge.http_in", "edge.http_out"},
+    "aiohttp": {"edge.http_in", "edge.http_connection", "edge.http_out", "edge.http_wire",
+                "edge.admin", "edge.dial", "edge.probe", "edge.resolver"},
+    "multidict": {"edge.http_in", "edge.http_out", "edge.http_wire"},
     "yarl": {"edge.http_out"},
     "aiomqtt": {"edge.mqtt"},
     "paho": {"edge.mqtt"},
@@ -51,8 +52,8 @@ KNOWN_BY: Final[dict[str, set[str]]] = {
     "uvloop": {"__main__"},
     "time": {"edge.clock"},
     "random": {"build"},  # elsewhere Random may be named as a type, never called into being
-    "socket": {"edge.http_in", "edge.http_out", "edge.mqtt", "edge.probe", "edge.resolver",
-               "edge.service", "edge.tunnel"},
+    "socket": {"edge.dial", "edge.http_in", "edge.http_out", "edge.mqtt", "edge.probe",
+               "edge.resolver", "edge.service", "edge.tunnel"},
     "aiodns": {"edge.resolver"},
     "pycares": {"edge.resolver"},
     "logging": {"edge", "flow", "build", "__main__"},

@@ -1,0 +1,287 @@
+"""One link's names: asked of that link's own servers, from its own address, never of another's.
+
+Law (links.md §14): a name that was known is never forgotten because a server went quiet. Answers
+live by their TTL (10 s at least, an hour at most) and are asked again before they end; when a
+lookup fails, or says that the name does not exist, the last good answer of the past seven days is
+used and ``stale_answers`` counts it. A name never known fails in one lookup's time and is not
+asked again for a second. Addresses over which the right certificate was once shown (``proved``)
+are tried after the present answer's, so that a lie costs one handshake and not the request.
+
+aiohttp's own resolver keeps answers 10 s whatever the TTL says, forgets at once, and without aiodns
+blocks one thread pool for all links (§17): hence this one, over ``aiodns``, or, where the link has
+no servers configured, over the system's resolver in a pool of this link's own.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import aiodns
+import pycares
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from gateway.core.instant import Mono
+from gateway.core.link import Link, Sample
+from gateway.ports import Clock
+
+LOOKUP_S: Final = 0.8
+"""One try; twice the worst round trip over 4G and its server's (links.md §14)."""
+TTL_MIN_S: Final = 10.0
+TTL_MAX_S: Final = 3600.0
+EARLY: Final = 0.8
+"""An answer is asked for again, behind the requests, after this part of its life."""
+KNOWN_GOOD_S: Final = 7 * 86400.0
+FAILURE_S: Final = 1.0
+NAMES_MAX: Final = 256
+PROVED_MAX: Final = 4
+HOSTS_BYTES_MAX: Final = 1 << 20
+SYSTEM_THREADS: Final = 2
+NEVER: Final = Mono(float("-inf"))
+
+Found: TypeAlias = tuple[tuple[str, ...], float]
+"""Addresses and the seconds they may be used."""
+
+
+@dataclass(slots=True)
+class _Name:
+    """What is known of one name. ``lookup`` is the question under way, shared by all who wait."""
+
+    addresses: tuple[str, ...] = ()
+    asked_again: Mono = NEVER
+    expires: Mono = NEVER
+    learned: Mono = NEVER
+    failed_until: Mono = NEVER
+    failing: bool = False
+    lookup: asyncio.Future[None] | None = None
+    proved: dict[str, Mono] = field(default_factory=dict)
+
+    def known(self, now: Mono) -> tuple[str, ...]:
+        """The last good answer, if it is not too old, then what was proved before."""
+        good = self.addresses if now - self.learned <= KNOWN_GOOD_S else ()
+        older = tuple(address for address, when in self.proved.items()
+                      if now - when <= KNOWN_GOOD_S and address not in good)
+        return good + older
+
+
+class LinkResolver(AbstractResolver):
+    """Resolves names for ``link``; must be made inside the running loop.
+
+    ``see`` is told of each real lookup as a Sample of layer ``dns`` (target ``resolver``; a miss is
+    dated when the answer was due). ``hosts_file`` names that need no lookup.
+    """
+
+    def __init__(self, link: Link, clock: Clock, see: Callable[[Sample], None],
+                 hosts_file: str = "/etc/hosts") -> None:
+        self._link, self._clock, self._see = link, clock, see
+        self._loop = asyncio.get_running_loop()
+        self._names: dict[str, _Name] = {}
+        self._hosts = _read_hosts(Path(hosts_file))
+        self._families = _families(link)
+        self._channel = _channel(link) if link.resolvers else None
+        self._threads = None if link.resolvers else ThreadPoolExecutor(
+            SYSTEM_THREADS, thread_name_prefix=f"dns-{link.id}")
+        self._closed = False
+        self.stale_answers = 0
+
+    async def resolve(self, host: str, port: int = 0,
+                      family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
+        """Return the addresses of ``host``, the present answer's first.
+
+        Raises:
+            OSError: the name has no address on this link and never had one in seven days.
+        """
+        addresses = self._fixed(host) or await self._look_up(host.lower().rstrip("."))
+        results = [_result(host, address, port) for address in addresses]
+        wanted = [each for each in results if family in (socket.AF_UNSPEC, each["family"])]
+        if not wanted:
+            raise OSError(None, "the name has no address on this link")
+        return wanted
+
+    def proved(self, host: str, address: str) -> None:
+        """Note that ``address`` showed the right certificate for ``host`` just now."""
+        name = self._names.get(host.lower().rstrip("."))
+        if name is None:
+            return
+        name.proved.pop(address, None)
+        name.proved[address] = self._clock.now()
+        while len(name.proved) > PROVED_MAX:
+            del name.proved[next(iter(name.proved))]
+
+    @property
+    def failing(self) -> int:
+        """How many names are being answered from memory because their last lookup failed."""
+        return sum(name.failing for name in self._names.values())
+
+    async def close(self) -> None:
+        """Let go of the channel or the threads; lookups under way end as failures."""
+        self._closed = True
+        if self._channel is not None:
+            await self._channel.close()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _fixed(self, host: str) -> tuple[str, ...]:
+        """Addresses that need no lookup: literals, and what the hosts file says."""
+        with contextlib.suppress(ValueError):
+            return (str(ipaddress.ip_address(host.strip("[]"))),)
+        return self._hosts.get(host.lower().rstrip("."), ())
+
+    async def _look_up(self, host: str) -> tuple[str, ...]:
+        now = self._clock.now()
+        name = self._name(host)
+        if now < name.expires:
+            if now >= name.asked_again:
+                self._begin(host, name)
+            return name.known(now)
+        if now < name.failed_until:
+            return self._from_memory(name, now)
+        lookup = self._begin(host, name)
+        known = name.known(now)
+        if not (known and name.failing):  # while it goes on failing nobody waits for it twice
+            patience = LOOKUP_S if known else 2 * LOOKUP_S + 0.2
+            await asyncio.wait({lookup}, timeout=patience)
+        now = self._clock.now()
+        return name.known(now) if now < name.expires else self._from_memory(name, now)
+
+    def _from_memory(self, name: _Name, now: Mono) -> tuple[str, ...]:
+        known = name.known(now)
+        if not known:
+            raise OSError(None, "the name has no address on this link")
+        self.stale_answers += 1
+        return known
+
+    def _name(self, host: str) -> _Name:
+        name = self._names.get(host)
+        if name is None:
+            while len(self._names) >= NAMES_MAX:
+                del self._names[next(iter(self._names))]
+            name = self._names[host] = _Name()
+        return name
+
+    def _begin(self, host: str, name: _Name) -> asyncio.Future[None]:
+        """Start a lookup, or join the one under way. It outlives whoever asked first."""
+        if name.lookup is not None:
+            return name.lookup
+        done = name.lookup = self._loop.create_future()
+        sent_at = self._clock.now()
+        questions: set[asyncio.Future[Found]] = set()
+        answers: list[asyncio.Future[Found]] = []
+
+        def heard(answer: asyncio.Future[Found]) -> None:
+            answers.append(answer)
+            if len(answers) == len(questions):
+                self._learn(name, answers, sent_at)
+                done.set_result(None)
+
+        questions |= self._ask(host)
+        if not questions:
+            self._learn(name, answers, sent_at)
+            done.set_result(None)
+        for question in questions:
+            question.add_done_callback(heard)
+        return done
+
+    def _ask(self, host: str) -> set[asyncio.Future[Found]]:
+        if self._closed:
+            return set()
+        if self._channel is not None:
+            return {_query(self._loop, self._channel, host, kind) for kind in self._families}
+        return {self._loop.run_in_executor(self._threads, _system, host)}
+
+    def _learn(self, name: _Name, answers: list[asyncio.Future[Found]], sent_at: Mono) -> None:
+        name.lookup = None
+        found, ttl = _gather(answers)
+        now = self._clock.now()
+        name.failing = not found
+        if found:
+            life = min(max(ttl, TTL_MIN_S), TTL_MAX_S)
+            name.addresses, name.learned = found, now
+            name.expires, name.asked_again = Mono(now + life), Mono(now + life * EARLY)
+        else:  # asked again in a second; an answer that still lives is used to its end
+            name.failed_until = Mono(now + FAILURE_S)
+            name.asked_again = Mono(now + FAILURE_S)
+        due = now if found else Mono(min(now, sent_at + LOOKUP_S))
+        self._see(Sample(self._link.id, "resolver", "dns", bool(found), sent_at, due,
+                         rtt_ms=(now - sent_at) * 1000 if found else None,
+                         detail="" if found else "resolve"))
+
+
+def _channel(link: Link) -> aiodns.DNSResolver:
+    """One c-ares channel bound like the link. With two servers the second is the retry."""
+    tries = 2 if len(link.resolvers) == 1 else 1
+    return aiodns.DNSResolver(
+        nameservers=list(link.resolvers), timeout=LOOKUP_S, tries=tries,
+        local_dev=link.interface or None, local_ip=link.source or None)
+
+
+def _families(link: Link) -> tuple[str, ...]:
+    """Which records to ask for: those that a socket bound to this link's source could use."""
+    if not link.source:
+        return ("A", "AAAA")
+    return ("AAAA",) if ":" in link.source else ("A",)
+
+
+def _query(loop: asyncio.AbstractEventLoop, channel: aiodns.DNSResolver, host: str,
+           kind: str) -> asyncio.Future[Found]:
+    """Ask for one kind of record; the future holds addresses and TTL, or a DNSError."""
+    found: asyncio.Future[Found] = loop.create_future()
+
+    def heard(answer: asyncio.Future[pycares.DNSResult]) -> None:
+        trouble = answer.exception()
+        if trouble is not None:
+            found.set_exception(trouble)
+            return
+        records = [(str(each.data.addr), float(each.ttl)) for each in answer.result().answer
+                   if isinstance(each.data, (pycares.ARecordData, pycares.AAAARecordData))]
+        found.set_result((tuple(address for address, _ in records),
+                          min((ttl for _, ttl in records), default=0.0)))
+
+    channel.query_dns(host, kind).add_done_callback(heard)
+    return found
+
+
+def _system(host: str) -> Found:
+    """Ask the system's resolver: blocking, so only ever in this link's own threads."""
+    infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(info[4][0]) for info in infos)), TTL_MIN_S
+
+
+def _gather(answers: list[asyncio.Future[Found]]) -> Found:
+    """Put together what came; IPv6 and IPv4 are interleaved later, by who connects."""
+    found: list[str] = []
+    ttls: list[float] = []
+    for answer in answers:
+        if answer.cancelled() or answer.exception() is not None:
+            continue
+        addresses, ttl = answer.result()
+        found += addresses
+        ttls += [ttl] if addresses else []
+    return tuple(found), min(ttls, default=0.0)
+
+
+def _result(host: str, address: str, port: int) -> ResolveResult:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return ResolveResult(hostname=host, host=address, port=port, family=family, proto=0,
+                         flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
+
+
+def _read_hosts(path: Path) -> Mapping[str, tuple[str, ...]]:
+    """Read ``address name...`` lines; localhost is known even without a file (RFC 6761 §6.3)."""
+    names: dict[str, tuple[str, ...]] = {}
+    text = ""
+    with contextlib.suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
+        text = file.read(HOSTS_BYTES_MAX)
+    for line in text.splitlines():
+        address, *aliases = line.partition("#")[0].split() or [""]
+        with contextlib.suppress(ValueError):
+            plain = str(ipaddress.ip_address(address))
+            for alias in aliases:
+                names[alias.lower()] = (*names.get(alias.lower(), ()), plain)
+    names.setdefault("localhost", ("127.0.0.1", "::1"))
+    return names
