@@ -157,9 +157,12 @@ def keys(asked: argparse.Namespace) -> int:
             print(f'for the configuration:     key_sha256 = "{digest}"')
         return DONE
     found = config.load(asked.config)
-    for line in vault.init(found.state_dir, tuple(tenant.ods for tenant in found.tenants),
-                           found.device_key):
-        print(line)
+    elsewhere = Path(found.device_key) if found.device_key else None
+    made = vault.Vault.init(found.state_dir, [tenant.ods for tenant in found.tenants], elsewhere)
+    for name in made:
+        print(f"made: {name}")
+    print(f"keys in {found.state_dir / 'keys'}: {'complete' if made else 'were complete'}. Keep a "
+          "copy where no thief of this device finds it.")
     return DONE
 
 

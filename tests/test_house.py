@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import pytest
 
@@ -119,7 +119,7 @@ def parse(path: str, text: str) -> File:
     return File(path, text, ast.parse(text, path))
 
 
-Rule = Callable[[File], list[str]]
+Rule: TypeAlias = Callable[[File], list[str]]
 
 
 def _imports(tree: ast.AST) -> Iterator[tuple[ast.stmt, str, tuple[str, ...]]]:
@@ -387,12 +387,14 @@ def globals_are_final(file: File) -> list[str]:
     for node in file.tree.body:
         if isinstance(node, ast.AnnAssign):
             if not re.match(r"(Final|TypeAlias|typing\.Final)\b", ast.unparse(node.annotation)):
-                breaches.append(file.at(node, "a global that is not Final; annotate it Final"))
+                breaches.append(file.at(node, "a global that is not Final; annotate it Final "
+                                "(an alias: TypeAlias)"))
         elif isinstance(node, ast.Assign):
             maker = _called(node.value)
             if maker not in ("NewType", "TypeVar", "ParamSpec") and not all(
                     ast.unparse(target) in ("__all__", "__version__") for target in node.targets):
-                breaches.append(file.at(node, "a global that is not Final; annotate it Final"))
+                breaches.append(file.at(node, "a global that is not Final; annotate it Final "
+                                "(an alias: TypeAlias)"))
         elif isinstance(node, ast.AugAssign):
             breaches.append(file.at(node, "a global that changes; make it one Final value"))
     return breaches
