@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final, NoReturn
 
-from gateway.core.message import Headers, Request, every, first
+from gateway.core.message import Answer, Headers, Request, Streamed, every, first
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -328,6 +328,58 @@ def _named_by_connection(headers: Headers) -> frozenset[str]:
     values = (*every(headers, "Connection"), *every(headers, "Proxy-Connection"))
     named = {option.strip().lower() for value in values for option in value.split(",")}
     return frozenset(named) - KEPT_ALWAYS
+
+
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """An answer's fields as they go on the wire. ``length`` is the number of body bytes they
+    promise, None where the body is ``chunked`` or ends with the connection."""
+
+    headers: Headers = field(repr=False)
+    chunked: bool
+    length: int | None
+    close: bool
+    has_body: bool
+
+
+def framed(answer: Answer, method: str, version: str, close: bool, date: str) -> Framed:
+    """Decide how ``answer`` is framed for a client that asked by ``method`` in ``version``.
+
+    Chunked stays chunked, a length stays a length, and an end by close stays one; HTTP/1.0 knows
+    no chunks, so whole bodies get a length there and streams end by close. ``date`` is added
+    where the answer has none (RFC 9110 §6.6.1). A true Content-Length keeps its bytes.
+    """
+    has_body = method != "HEAD" and answer.status >= 200 and answer.status not in (204, 304)
+    chunked, length = _ending(answer, version) if has_body else (False, 0)
+    close = close or answer.close or (has_body and not chunked and length is None)
+    gone = {"connection", "keep-alive", "transfer-encoding"}
+    declared = every(answer.headers, "Content-Length")
+    true = length is not None and declared == (str(length),)
+    if (has_body and not true) or answer.status == 204 or answer.status < 200:
+        gone.add("content-length")
+    headers = [(name, value) for name, value in answer.headers if name.lower() not in gone]
+    if has_body and length is not None and not true:
+        headers.append(("Content-Length", str(length)))
+    if chunked:
+        headers.append(("Transfer-Encoding", "chunked"))
+    if first(answer.headers, "Date") is None:
+        headers.append(("Date", date))
+    if close or version == "HTTP/1.0":
+        headers.append(("Connection", "close" if close else "keep-alive"))
+    return Framed(tuple(headers), chunked, length, close, has_body)
+
+
+def _ending(answer: Answer, version: str) -> tuple[bool, int | None]:
+    """Return (chunked, length); (False, None) ends by close."""
+    whole = not isinstance(answer.body, Streamed)
+    length = answer.body.length if isinstance(answer.body, Streamed) else len(answer.body)
+    if answer.ending == "close":
+        return False, None
+    if answer.ending == "chunked" or length is None:
+        if version == "HTTP/1.1":
+            return True, None
+        return False, length if whole else None
+    return False, length
 
 
 class Chunks:

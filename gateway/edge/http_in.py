@@ -252,7 +252,7 @@ class Door:
             await self._answered(spoken, seen, connection)
         except ConnectionError:
             raise  # the client is gone or was cut; its connection ends
-        except Exception as fault:  # fence 1: what nobody foresaw costs one request
+        except Exception as fault:  # fence: what nobody foresaw costs one request
             told = fault.__cause__ if isinstance(fault, ServeRaised) else fault
             self._note(Noted(500, "exception", fault=told))
             await spoken.refuse(MISTAKE)
