@@ -3,21 +3,20 @@
 It holds codes, configured ids, times and figures only: no URL, name or number of a patient can be
 in it (promise 9). Durations are seconds, ``None`` is "not known". The shape:
 
-    gateway, version, boot, ready, draining, uptime_s
-    clock      {wall, trusted}
-    links[]    {id, kind, metered, state, active, since_s, cause, silent, heard_s, rtt_ms, loss}
+    gateway    {name, version, boot, uptime_s, ready, draining, wall, clock_trusted, stalls}
+    links[]    {id, kind, metered, state, active, since_s, cause, verdict, silent, heard_s, rtt_ms,
+                loss}
     verdicts[] {kind, link, upstream, since_s, evidence{}}
     modes[]    {tenant, upstream, mode, cause, since_s}
     proofs[]   {tenant, upstream, link, age_s}
-    switches   {total, last {before, after, cause, ago_s} | null}
-    requests[] {tenant, upstream, answered, count}
-    latency[]  {answered, le_ms[], counts[], sum_ms, count}
-    store[]    {tenant, state, copies, kept_total, bytes, queue, dropped_total, evicted_total,
+    switches, last_switch {before, after, cause, ago_s} | null
+    requests[] {tenant, upstream, answered, count}     in_flight[] {tenant, count}
+    latency    {le[] (s), counts[] (cumulative), sum (s), count}
+    stores[]   {tenant, state, copies, kept_total, bytes, queue, dropped_total, evicted_total,
                 refused_total, unreadable_total}
-    outbox     {state, box, rows, bytes, oldest_s, dropped, high{a, b, c}} | null
-    mqtt       {connected, link, sess, since_s} | null
-    tunnels, in_flight{tenant}
-    stalls
+    outbox     {state, box, rows, bytes, oldest_s, dropped_total, high{a, b, c}} | absent
+    mqtt       {connected, link, sess, since_s} | absent
+    tunnels    {open}
 """
 
 from collections.abc import Mapping
@@ -53,7 +52,7 @@ class OutboxView:
     rows: int
     bytes: int
     oldest_s: float | None
-    dropped: int
+    dropped_total: int
     high: Mapping[str, int]
 
 
@@ -69,12 +68,11 @@ class MqttView:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """A histogram of answer times: ``counts[i]`` took at most ``le_ms[i]``, cumulative."""
+    """A histogram of answer times in seconds: ``counts[i]`` took at most ``le[i]``, cumulative."""
 
-    answered: str
-    le_ms: tuple[float, ...]
+    le: tuple[float, ...]
     counts: tuple[int, ...]
-    sum_ms: float
+    sum: float
     count: int
 
 
@@ -91,7 +89,7 @@ class Rest:
     wall: Wall
     trusted: bool
     requests: tuple[tuple[str, str, str, int], ...] = ()
-    latency: tuple[Latency, ...] = ()
+    latency: Latency | None = None
     store: tuple[StoreView, ...] = ()
     outbox: OutboxView | None = None
     mqtt: MqttView | None = None
@@ -101,29 +99,35 @@ class Rest:
 
 def document(view: BoardView, rest: Rest) -> dict[str, object]:
     """Return the ``/status`` document (see the head of this module)."""
-    return {
-        "gateway": rest.gateway, "version": rest.version, "boot": rest.boot,
-        "ready": rest.ready, "draining": rest.draining, "uptime_s": round(rest.uptime_s, 3),
-        "clock": {"wall": stamp(rest.wall), "trusted": rest.trusted},
+    told: dict[str, object] = {
+        "gateway": {
+            "name": rest.gateway, "version": rest.version, "boot": rest.boot,
+            "uptime_s": round(rest.uptime_s, 3), "ready": rest.ready, "draining": rest.draining,
+            "wall": stamp(rest.wall), "clock_trusted": rest.trusted, "stalls": view.stalls},
         **_board(view),
         "requests": [dict(zip(("tenant", "upstream", "answered", "count"), row, strict=True))
                      for row in rest.requests],
-        "latency": [asdict(each) for each in rest.latency],
-        "store": [asdict(each) for each in rest.store],
-        "outbox": None if rest.outbox is None else asdict(rest.outbox),
-        "mqtt": None if rest.mqtt is None else asdict(rest.mqtt),
-        "tunnels": rest.tunnels, "in_flight": dict(rest.in_flight),
+        "in_flight": [{"tenant": tenant, "count": count}
+                      for tenant, count in sorted(rest.in_flight.items())],
+        "stores": [asdict(each) for each in rest.store],
+        "tunnels": {"open": rest.tunnels},
     }
+    for name, each in (("latency", rest.latency), ("outbox", rest.outbox), ("mqtt", rest.mqtt)):
+        if each is not None:
+            told[name] = asdict(each)
+    return told
 
 
 def _board(view: BoardView) -> dict[str, object]:
     now = view.at
     last = view.last_switch
+    faults = {verdict.link: verdict.kind for verdict in view.verdicts
+              if verdict.link and not verdict.upstream}
     return {
         "links": [
             {"id": link.id, "kind": link.kind, "metered": link.metered, "state": link.state,
              "active": link.id == view.active, "since_s": _ago(link.since, now),
-             "cause": link.cause, "silent": link.silent, "heard_s": _round(link.heard_s),
+             "cause": link.cause, "verdict": faults.get(link.id, ""), "silent": link.silent, "heard_s": _round(link.heard_s),
              "rtt_ms": _round(link.rtt_ms), "loss": _round(link.loss)} for link in view.links],
         "verdicts": [
             {"kind": verdict.kind, "link": verdict.link, "upstream": verdict.upstream,
@@ -135,10 +139,10 @@ def _board(view: BoardView) -> dict[str, object]:
         "proofs": [
             {"tenant": tenant, "upstream": upstream, "link": link, "age_s": _round(age)}
             for tenant, upstream, link, age in view.proofs],
-        "switches": {"total": view.switches, "last": None if last is None else {
+        "switches": view.switches,
+        "last_switch": None if last is None else {
             "before": last.before, "after": last.after, "cause": last.cause,
-            "ago_s": _ago(last.at, now)}},
-        "stalls": view.stalls,
+            "ago_s": _ago(last.at, now)},
     }
 
 

@@ -16,7 +16,7 @@ VIEW = BoardView(
     "", 1, Switched("fibre", "", "BLACKHOLE", Mono(90.0), 50.0), 0,
     (("B81001", "gpc", "fibre", 12.0),))
 REST = Rest("B81001-a", "0.1.0", 3, True, False, 55.5, Wall(0.0), True,
-            (("B81001", "gpc", "live", 7),), (), (StoreView("B81001", "open", 5, 6),),
+            (("B81001", "gpc", "live", 7),), None, (StoreView("B81001", "open", 5, 6),),
             OutboxView("open", 3, 2, 400, 1.5, 0, {"a": 0, "b": 2, "c": 0}),
             MqttView(False, "", 4))
 
@@ -30,11 +30,14 @@ def test_the_document_says_all_that_is_known() -> None:
     assert told["verdicts"][0]["evidence"] == {"silence_s": 1.6}
     assert told["modes"][0] == {"tenant": "B81001", "upstream": "gpc", "mode": "STANDALONE",
                                 "cause": "BLACKHOLE", "since_s": 10.0}
-    assert told["switches"] == {"total": 1, "last": {
-        "before": "fibre", "after": "", "cause": "BLACKHOLE", "ago_s": 10.0}}
+    assert told["last_switch"] == {
+        "before": "fibre", "after": "", "cause": "BLACKHOLE", "ago_s": 10.0}
+    assert told["links"][0]["verdict"] == "BLACKHOLE"
+    assert told["switches"] == 1
     assert told["requests"] == [
         {"tenant": "B81001", "upstream": "gpc", "answered": "live", "count": 7}]
-    assert told["store"][0]["copies"] == 5
+    assert told["stores"][0]["copies"] == 5
     assert told["outbox"]["high"] == {"a": 0, "b": 2, "c": 0}
-    assert told["clock"] == {"wall": "1970-01-01T00:00:00Z", "trusted": True}
+    assert told["gateway"]["wall"] == "1970-01-01T00:00:00Z"
+    assert "latency" not in told
     assert told["proofs"][0]["age_s"] == 12.0
