@@ -55,8 +55,8 @@ CHART: Final = 300
 FLOOR_MS: Final = 1.0
 CEILING_MS: Final = 20_000.0
 COLOURS: Final[Mapping[Kind, str]] = {
-    "live": "#1b66b5", "backup": "#00796b", "copy": "#c46a00", "refused": "#6b7280", "failed": "#c8102e",
-    "unknown": "#7b2d8e"}
+    "live": "#1b66b5", "backup": "#00796b", "copy": "#c46a00", "refused": "#6b7280",
+    "failed": "#c8102e", "unknown": "#7b2d8e"}
 WORDS: Final[Mapping[Kind, str]] = {
     "live": "live", "backup": "live over the backup", "copy": "copy, marked", "refused": "refused",
     "failed": "failed", "unknown": "unknown, said so"}
@@ -104,7 +104,7 @@ def _triangle(x: float, y: float) -> str:
 SHAPES: Final[Mapping[Kind, Callable[[float, float], str]]] = {
     "live": _circle, "backup": _ring, "copy": _diamond, "refused": _square, "failed": _cross,
     "unknown": _triangle}
-_STROKED: Final = {"backup": 1.1, "refused": 1.3, "failed": 2.4}  # drawn as outlines; the rest are filled
+_STROKED: Final = {"backup": 1.1, "refused": 1.3, "failed": 2.4}  # outlines; the rest filled
 
 
 class Scale:
