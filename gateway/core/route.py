@@ -25,6 +25,9 @@ INELIGIBLE_S: Final = 15 * 60.0
 
 REFUSALS: Final = frozenset({401, 403, 407})
 
+SPARE: Final[tuple[LinkState, ...]] = ("DRAINING", "PROBATION")
+"""States of links that are taken only where all others are silent, the better one first."""
+
 MEASURED_MIN: Final = 20
 """First replies of a path needed before its own p99 sets the hedge."""
 
@@ -106,9 +109,9 @@ def order(situation: Situation, pinned: str = "") -> tuple[str, ...]:
     ranked = sorted(carrying, key=lambda link: (
         link != pinned, link in s.faulty, link in s.doubtful, link in s.silent))
     if all(link in s.silent for link in carrying):
-        spare: tuple[LinkState, ...] = ("DRAINING", "PROBATION")
-        ranked += [link for state in spare for link in allowed
-                   if s.states[link] == state and link not in s.silent]
+        spare = [link for state in SPARE for link in allowed
+                 if s.states[link] == state and link not in s.silent]
+        ranked = spare + ranked
         ranked += [link for link in allowed if s.states[link] == "DRAINING" and link in s.silent]
     return tuple(ranked)
 

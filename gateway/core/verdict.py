@@ -9,7 +9,7 @@ Rule 4: a connection accepted proves nothing: relays and the boxes of mobile car
 Rule 5: what died with our own stall is nobody's fault (LOCAL_STALL).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -22,6 +22,9 @@ VerdictKind: TypeAlias = Literal[
 
 TARGETS_MIN: Final = 2
 """A dead link is silent on two targets: one silent target may be that target's own trouble."""
+
+HORIZON_S: Final = 5.0
+"""How far back misses are read: a verdict needs ``silence_s`` of them, not the whole outage."""
 
 CAPTIVE_ROW: Final = 2
 """Wrong contents in a row: one may be an anchor that is being upgraded."""
@@ -99,50 +102,68 @@ def stalled_s(stalls: Stalls, begin: Mono, end: Mono) -> float:
     return sum(max(0.0, min(until, end) - max(since, begin)) for since, until in stalls)
 
 
-def read_link(samples: Sequence[Sample], asked: Iterable[Asked], proven: frozenset[str],
-              stalls: Stalls, rules: LinkRules, now: Mono) -> Reading:
-    """Return what a link's ``samples`` (in order of arrival) and open questions say at ``now``.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the board holds of one link: samples in order of arrival, and questions under way.
 
-    ``proven`` are the targets that ever answered on it: once there is one, a target that never did
-    is no evidence against the link.
+    ``heard`` dates the last success of all, however old; ``carrier`` is the last sample of that
+    layer; ``proven`` are the targets that ever answered over this link.
     """
-    heard, in_row, misses = _back_to_success(samples, bool(proven), rules.heal_successes)
-    open_since = [(question.sent_at, question.target) for question in asked
-                  if now - question.sent_at - stalled_s(stalls, question.sent_at, now)
-                  >= rules.late_s]
-    unanswered = [(sent_at, target) for sent_at, target in (*misses, *open_since)
-                  if (not proven or target in proven) and (heard is None or sent_at > heard)]
-    lost = [(sent_at, target) for sent_at, target in unanswered
-            if not _spoilt(stalls, sent_at, rules)]
+
+    samples: Sequence[Sample]
+    asked: Iterable[Asked] = ()
+    heard: Mono | None = None
+    carrier: Sample | None = None
+    proven: frozenset[str] = frozenset()
+
+
+def read_link(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono) -> Reading:
+    """Return what was ``seen`` on a link says at ``now``.
+
+    Once any target was proven, one that never answered is no evidence against the link.
+    """
+    gone = "LINK_DOWN" if seen.carrier is not None and not seen.carrier.ok else ""
+    lost = [(sent_at, target) for sent_at, target in _unanswered(seen, stalls, rules, now)
+            if (not seen.proven or target in seen.proven)
+            and (seen.heard is None or sent_at > seen.heard)
+            and not _spoilt(stalls, sent_at, rules)]
     if not lost:
-        return Reading(heard, in_row, dead=_carrier(samples))
+        return Reading(seen.heard, _in_row(seen.samples, rules.heal_successes), dead=gone)
     first = Mono(min(sent_at for sent_at, _ in lost))
     silence = now - first - stalled_s(stalls, first, now)
     targets = len({target for _, target in lost})
-    needed = min(TARGETS_MIN, len(proven)) or TARGETS_MIN
+    needed = min(TARGETS_MIN, len(seen.proven)) or TARGETS_MIN
     is_dead = (silence >= rules.silence_s and len(lost) >= rules.misses_min
                and targets >= needed)
-    dead = _carrier(samples) or ("BLACKHOLE" if is_dead else "")
-    return Reading(heard, 0, True, silence, len(lost), targets, dead)
+    return Reading(seen.heard, 0, True, silence, len(lost), targets,
+                   gone or ("BLACKHOLE" if is_dead else ""))
 
 
-def _back_to_success(samples: Sequence[Sample], ever_heard: bool, row_max: int
-                     ) -> tuple[Mono | None, int, list[tuple[Mono, str]]]:
-    """Read backwards: (last success, successes in a row up to ``row_max``, misses after it)."""
-    heard: Mono | None = None
-    in_row = 0
-    misses: list[tuple[Mono, str]] = []
+def _unanswered(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono
+                ) -> list[tuple[Mono, str]]:
+    """Questions missed since the last success, and those under way that are late by now.
+
+    Looks back ``HORIZON_S`` at most: a long outage must not cost more each second.
+    """
+    found = [(question.sent_at, question.target) for question in seen.asked
+             if now - question.sent_at - stalled_s(stalls, question.sent_at, now) >= rules.late_s]
+    oldest = now - max(HORIZON_S, 3 * rules.silence_s)
+    for sample in reversed(seen.samples):
+        if is_heard(sample) or sample.at < oldest:
+            break
+        if is_missed(sample, bool(seen.proven)):
+            found.append((sample.sent_at, sample.target))
+    return found
+
+
+def _in_row(samples: Sequence[Sample], row_max: int) -> int:
+    """Successes in a row at the end, counted up to ``row_max``."""
+    row = 0
     for sample in reversed(samples):
-        if is_heard(sample):
-            heard = sample.at if heard is None else heard
-            in_row += 1
-            if in_row >= row_max:
-                break
-        elif is_missed(sample, ever_heard):
-            if heard is not None:
-                break
-            misses.append((sample.sent_at, sample.target))
-    return heard, in_row, misses
+        if is_missed(sample, ever_heard=True) or row >= row_max:
+            break
+        row += is_heard(sample)
+    return row
 
 
 def _spoilt(stalls: Stalls, sent_at: Mono, rules: LinkRules) -> bool:
@@ -154,20 +175,14 @@ def _spoilt(stalls: Stalls, sent_at: Mono, rules: LinkRules) -> bool:
     return stalled_s(stalls, sent_at, Mono(sent_at + wait)) >= wait / 2
 
 
-def _carrier(samples: Sequence[Sample]) -> str:
-    """LINK_DOWN while the last word on carrier, lease or address is that it is gone."""
-    for sample in reversed(samples):
-        if sample.layer == "carrier":
-            return "" if sample.ok else "LINK_DOWN"
-    return ""
-
-
-def is_captive(anchors: Iterable[Sequence[Sample]]) -> bool:
+def is_captive(anchors: Collection[Sequence[Sample]]) -> bool:
     """Whether a portal answers in place of an anchor: ``anchors`` are the rings of each target.
 
     The last ``CAPTIVE_ROW`` answers of one anchor had the wrong content, and no anchor whose
     content is checked gave the right one since.
     """
+    if not any(ring and ring[-1].detail in WRONG_CONTENT for ring in anchors):
+        return False
     rings = [[sample for sample in ring if sample.layer == "http" and sample.anchor
               and (sample.ok or sample.detail in WRONG_CONTENT)] for ring in anchors]
     good = max((sample.at for ring in rings for sample in ring if sample.ok), default=None)

@@ -1,0 +1,81 @@
+"""What statuses prove about a path: where a 404 may be believed, and where we are not let in.
+
+Rule 1: a 2xx to a real request proves (tenant, upstream, capability root, link) for ``PROOF_S``.
+        Only there may a 403, 404 or 410 remove a copy. A probe is no proof (design 5.2).
+Rule 2: a 401, 403 or 407 makes a path ineligible only when another path gave a 2xx to the *same*
+        request, and for ``INELIGIBLE_S`` only. Else it is an answer like any other.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.core.instant import Mono
+from gateway.core.route import INELIGIBLE_S, PROOF_S, REFUSALS
+
+PROOFS_MAX: Final = 8192
+"""Proofs remembered; the oldest go first. Roots come from requests, so they need a limit."""
+
+SERIALS_MAX: Final = 1024
+"""Requests whose refusals are remembered until another path answers them."""
+
+
+@dataclass(slots=True)
+class Proofs:
+    """The dated proofs and refusals. ``now`` is the last argument of every method."""
+
+    _dated: OrderedDict[tuple[str, str, str, str], Mono] = field(default_factory=OrderedDict)
+    _barred: dict[tuple[str, str, str], Mono] = field(default_factory=dict)
+    _races: OrderedDict[tuple[str, str, int], dict[str, bool]] = field(
+        default_factory=OrderedDict)
+
+    def saw(self, tenant: str, upstream: str, root: str, link: str, status: int, serial: int,
+            now: Mono) -> bool:
+        """Take in one status; return whether it changes how anything stands."""
+        granted = 200 <= status < 300
+        if not granted and status not in REFUSALS:
+            return False
+        race = self._races.setdefault((tenant, upstream, serial), {})
+        race[link] = granted
+        while len(self._races) > SERIALS_MAX:
+            self._races.popitem(last=False)
+        changed = self._bar(tenant, upstream, race, now)
+        if granted:
+            key = (tenant, upstream, root, link)
+            changed |= not self._is_fresh(self._dated.get(key), now)
+            changed |= self._barred.pop((tenant, upstream, link), None) is not None
+            self._dated[key] = now
+            self._dated.move_to_end(key)
+            while len(self._dated) > PROOFS_MAX:
+                self._dated.popitem(last=False)
+        return changed
+
+    def _bar(self, tenant: str, upstream: str, race: dict[str, bool], now: Mono) -> bool:
+        if not any(race.values()):
+            return False
+        refused = [link for link, granted in race.items() if not granted]
+        for link in refused:
+            self._barred[tenant, upstream, link] = Mono(now + INELIGIBLE_S)
+        return bool(refused)
+
+    def _is_fresh(self, dated: Mono | None, now: Mono) -> bool:
+        return dated is not None and now - dated <= PROOF_S
+
+    def proven(self, tenant: str, upstream: str, root: str, now: Mono) -> frozenset[str]:
+        """Return the links with a fresh proof for this capability root."""
+        return frozenset(
+            key[3] for key, dated in self._dated.items()
+            if key[:3] == (tenant, upstream, root) and self._is_fresh(dated, now))
+
+    def ineligible(self, tenant: str, upstream: str, now: Mono) -> frozenset[str]:
+        """Return the links that are not to be tried for this tenant and upstream now."""
+        return frozenset(link for (whose, name, link), until in self._barred.items()
+                         if (whose, name) == (tenant, upstream) and now < until)
+
+    def newest(self, now: Mono) -> tuple[tuple[str, str, str, float], ...]:
+        """Return (tenant, upstream, link, age in seconds) of the newest proof of each path."""
+        ages: dict[tuple[str, str, str], float] = {}
+        for (tenant, upstream, _, link), dated in self._dated.items():
+            path = (tenant, upstream, link)
+            ages[path] = min(ages.get(path, now - dated), now - dated)
+        return tuple((*path, round(age, 1)) for path, age in ages.items())

@@ -1,0 +1,377 @@
+"""The board over simulated weather: what is judged dead, how soon, and what never moves a link."""
+
+import asyncio
+
+import pytest
+
+from chaos.weather import (
+    CaptivePortal,
+    Cut,
+    DnsLie,
+    Flap,
+    Heal,
+    OneWay,
+    Reset,
+    UpstreamGone,
+    UpstreamHung,
+    UpstreamStatus,
+)
+from gateway.core.instant import Wall
+from gateway.core.link import LinkRules
+from gateway.core.maintenance import Window
+from gateway.core.verdict import Judged
+from tests.sim.watched import FIBRE, SIM, TENANTS, Watched, watched
+
+TENANT = TENANTS[0]
+
+
+async def until_down(it: Watched, *links: str) -> float:
+    """Seconds of virtual time until all ``links`` are DOWN."""
+    begun = it.clock.now()
+    while any(it.board.state(link).state != "DOWN" for link in links):
+        await it.clock.advance(0.01)
+        assert it.clock.now() - begun < 10.0, "never judged dead"
+    return it.clock.now() - begun
+
+
+async def test_all_links_are_up_within_a_quarter_of_a_second_of_the_start() -> None:
+    async with watched() as it:
+        assert it.turns("fibre") == it.turns("sim") == ["UP"]
+        assert max(t.at for t in it.told) < 1000.25
+        assert it.board.standing(TENANT, "gpc").links == ("fibre", "sim")
+        assert it.board.standing(TENANT, "gpc").mode == "NORMAL"
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_a_black_holed_primary_under_load_is_down_within_two_seconds(seed: int) -> None:
+    async with watched(seed=seed, per_s=100) as it:
+        await it.clock.advance(0.037 * seed)
+        await it.world.apply(Cut("fibre"))
+        assert await until_down(it, "fibre") < 2.0
+        await it.clock.advance(1.0)
+        assert it.turns("sim") == ["UP"]
+        assert it.switches() == [("fibre", "sim")]
+        assert it.modes() == ["BACKUP"]
+        assert it.board.standing(TENANT, "gpc").cause == "BLACKHOLE"
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_both_links_cut_are_down_within_two_and_a_half_seconds_on_probes_alone(
+        seed: int) -> None:
+    async with watched(seed=seed) as it:
+        await it.clock.advance(7.0 + 0.037 * seed)
+        await it.world.apply(Cut("fibre"))
+        await it.world.apply(Cut("sim"))
+        assert await until_down(it, "fibre", "sim") < 2.4
+        standing = it.board.standing(TENANT, "gpc")
+        assert (standing.links, standing.mode, standing.cause) == ((), "STANDALONE", "BLACKHOLE")
+
+
+async def test_the_only_link_is_judged_dead_too_and_its_first_success_brings_it_back() -> None:
+    async with watched((FIBRE,)) as it:
+        await it.world.apply(Cut("fibre"))
+        assert await until_down(it, "fibre") < 2.0
+        await it.clock.advance(600.0)
+        await it.world.apply(Heal("fibre"))
+        await it.clock.advance(0.4)
+        assert it.board.state("fibre").state == "UP"
+        assert it.modes() == ["STANDALONE", "NORMAL"]
+
+
+async def test_a_dead_link_is_suspect_and_last_in_order_long_before_it_is_judged() -> None:
+    async with watched() as it:
+        await it.world.apply(Cut("fibre"))
+        await it.clock.advance(0.65)
+        standing = it.board.standing(TENANT, "gpc")
+        assert dict(standing.states)["fibre"] == "SUSPECT"
+        assert standing.links == ("sim", "fibre")
+        assert dict(standing.hedge_after_s)["fibre"] == pytest.approx(0.08)
+        assert it.switches() == []
+
+
+async def test_a_healed_link_waits_its_hold_while_another_one_works() -> None:
+    async with watched() as it:
+        await it.world.apply(Cut("fibre"))
+        await until_down(it, "fibre")
+        await it.world.apply(Heal("fibre"))
+        await it.clock.advance(58.0)
+        assert it.board.state("fibre").state == "PROBATION"
+        assert it.board.standing(TENANT, "gpc").links == ("sim",)
+        await it.clock.advance(5.0)
+        assert it.board.standing(TENANT, "gpc").links == ("fibre", "sim")
+        assert it.turns("fibre") == ["UP", "SUSPECT", "DOWN", "PROBATION", "UP"]
+        assert it.board.view().switches == 2
+
+
+async def test_a_link_on_probation_is_taken_at_once_when_the_other_one_dies() -> None:
+    async with watched() as it:
+        await it.world.apply(Cut("fibre"))
+        await until_down(it, "fibre")
+        await it.world.apply(Heal("fibre"))
+        await it.clock.advance(5.0)
+        await it.world.apply(Cut("sim"))
+        await it.clock.advance(0.9)
+        assert it.board.standing(TENANT, "gpc").links[0] == "fibre"
+        await until_down(it, "sim")
+        await it.clock.advance(0.1)
+        assert it.board.state("fibre").state == "UP"
+
+
+async def test_a_flapping_primary_is_left_once_and_not_returned_to() -> None:
+    async with watched(per_s=20) as it:
+        await it.world.apply(Flap("fibre", 2.0, 2.0))
+        await it.clock.advance(120.0)
+        assert it.switches() == [("fibre", "sim")]
+        assert it.turns("sim") == ["UP"]
+
+
+async def test_a_fault_of_one_direction_only_is_a_dead_link() -> None:
+    async with watched() as it:
+        await it.world.apply(OneWay("fibre", "down"))
+        assert await until_down(it, "fibre") < 2.0
+
+
+async def test_a_link_that_resets_everything_is_left() -> None:
+    async with watched(per_s=20) as it:
+        await it.world.apply(Reset("fibre"))
+        assert await until_down(it, "fibre") < 2.2
+        assert it.switches() == [("fibre", "sim")]
+
+
+@pytest.mark.parametrize("fault", [
+    UpstreamStatus("gpc", 503), UpstreamGone("gpc"), UpstreamHung("gpc")], ids=repr)
+async def test_an_upstream_at_fault_is_down_and_no_link_is_switched(
+        fault: UpstreamStatus | UpstreamGone | UpstreamHung) -> None:
+    async with watched(per_s=20, patience_s=1.0, upstreams=("gpc", "bars")) as it:
+        await it.world.apply(fault)
+        await it.clock.advance(10.0)
+        standing = it.board.standing(TENANT, "gpc")
+        assert standing.upstream_down
+        assert (standing.mode, standing.cause) == ("DEGRADED", "UPSTREAM_DOWN")
+        assert not it.board.standing(TENANT, "bars").upstream_down
+        assert it.modes("bars") == []
+        await it.clock.advance(60.0)
+        assert it.switches() == []
+        assert it.turns("fibre") == it.turns("sim") == ["UP"]
+
+        await it.world.apply(UpstreamStatus("gpc", 0))
+        await it.world.apply(UpstreamGone("gpc", False))
+        await it.world.apply(UpstreamHung("gpc", False))
+        await it.clock.advance(2.5)
+        assert not it.board.standing(TENANT, "gpc").upstream_down
+        assert it.modes() == ["DEGRADED", "NORMAL"]
+        said = [t for t in it.told if isinstance(t, Judged) and t.verdict.upstream == "gpc"
+                and t.verdict.kind == "UPSTREAM_DOWN"]
+        assert [t.over for t in said] == [False, True]
+        assert said[1].lasted_s > 60.0
+
+
+async def test_a_down_upstream_is_sent_one_trial_a_second() -> None:
+    async with watched(per_s=20) as it:
+        await it.world.apply(UpstreamStatus("gpc", 503))
+        await it.clock.advance(5.0)
+        it.world.arrivals.clear()
+        await it.clock.advance(20.0)
+        assert 2 * 18 <= len(it.world.arrivals) <= 2 * 21  # the reader asks both links
+
+
+async def test_looking_uses_up_no_trial() -> None:
+    async with watched(per_s=20) as it:
+        await it.world.apply(UpstreamStatus("gpc", 503))
+        await it.clock.advance(5.0)
+        for _ in range(5):
+            assert not it.board.standing(TENANT, "gpc", asking=False).trial
+
+
+async def test_an_idle_down_upstream_is_not_forgotten() -> None:
+    async with watched() as it:
+        await it.world.apply(UpstreamStatus("gpc", 503))
+        for _ in range(3):
+            await it.clock.run(it.read("gpc"))
+        await it.clock.advance(300.0)
+        assert it.board.standing(TENANT, "gpc", asking=False).upstream_down
+        await it.world.apply(UpstreamStatus("gpc", 0))
+        assert await it.clock.run(it.read("gpc"))
+        assert not it.board.standing(TENANT, "gpc").upstream_down
+
+
+async def test_an_upstream_unreachable_over_one_link_moves_alone() -> None:
+    async with watched(upstreams=("gpc", "bars")) as it:
+        fibre = it.world.sender("fibre", it.board.see)
+        plain = fibre.send
+        asyncio_run = it.clock.run
+        for _ in range(3):
+            it.world.upstreams["gpc"].gone = True
+            from gateway.core.message import Outbound
+            await asyncio_run(plain(Outbound(TENANT, "gpc", "GET", "/x", ())))
+            it.world.upstreams["gpc"].gone = False
+            sim = it.world.sender("sim", it.board.see)
+            await asyncio_run(sim.send(Outbound(TENANT, "gpc", "GET", "/x", ())))
+        await it.clock.advance(0.6)
+        assert ("ROUTE_FAULT", "fibre", "gpc", False) in it.judged()
+        assert it.board.standing(TENANT, "gpc").links == ("sim", "fibre")
+        assert it.board.standing(TENANT, "gpc").mode == "BACKUP"
+        assert it.board.standing(TENANT, "gpc").cause == "ROUTE_FAULT"
+        assert it.board.standing(TENANT, "bars").links == ("fibre", "sim")
+        assert it.switches() == []
+
+        await it.clock.advance(31.0)
+        assert it.board.standing(TENANT, "gpc").links == ("fibre", "sim")  # one request tries
+        assert it.board.standing(TENANT, "gpc").links == ("sim", "fibre")
+        await asyncio_run(plain(Outbound(TENANT, "gpc", "GET", "/x", ())))
+        await it.clock.advance(0.1)
+        assert it.board.standing(TENANT, "gpc").links == ("fibre", "sim")
+
+
+async def test_a_dead_resolver_moves_upstreams_but_no_link() -> None:
+    async with watched(per_s=10) as it:
+        await it.world.apply(DnsLie("fibre", ""))
+        await it.clock.advance(20.0)
+        assert it.switches() == []
+        assert it.turns("fibre") == ["UP"]
+        assert ("DNS_FAULT", "fibre", "gpc", False) in it.judged()
+        assert it.board.standing(TENANT, "gpc").links == ("sim", "fibre")
+
+
+async def test_a_captive_portal_is_left_and_not_believed() -> None:
+    async with watched() as it:
+        await it.world.apply(CaptivePortal("fibre"))
+        await it.clock.advance(3.0)
+        assert it.board.state("fibre").cause == "CAPTIVE"
+        assert it.board.standing(TENANT, "gpc").links == ("sim",)
+        await it.clock.advance(120.0)
+        assert it.board.state("fibre").state == "DOWN"
+
+
+async def test_a_dead_anchor_moves_nothing() -> None:
+    async with watched() as it:
+        it.world.anchors_gone.add("echo")
+        await it.clock.advance(300.0)
+        assert it.switches() == []
+        assert it.turns("fibre") == ["UP"]
+
+
+@pytest.mark.parametrize("stall_s", [0.5, 2.0, 20.0])
+async def test_our_own_stall_is_no_fault_of_a_link(stall_s: float) -> None:
+    async with watched(per_s=50) as it:
+        for _ in range(5):
+            await it.clock.jump(stall_s)
+            await it.clock.advance(3.0)
+        assert it.switches() == []
+        assert "DOWN" not in it.turns("fibre") + it.turns("sim")
+        assert it.board.view().stalls == 5
+
+
+async def test_short_bursts_of_loss_seldom_switch() -> None:
+    """A day of 200 bursts of 0.1 to 0.4 s, packed into half an hour."""
+    async with watched(seed=5) as it:
+        for number in range(200):
+            await it.world.apply(Cut("fibre"))
+            await it.clock.advance(0.1 + 0.3 * (number % 10) / 9)
+            await it.world.apply(Heal("fibre"))
+            await it.clock.advance(5.0 + 0.013 * number)
+        assert it.switches() == []
+
+
+async def test_a_window_drains_its_link_before_it_begins_and_holds_it_after_its_end() -> None:
+    start = 1_795_000_000.0 + 400.0
+    window = Window("w1", "fibre", Wall(start), Wall(start + 600.0))
+    async with watched(windows=(window,)) as it:
+        await it.clock.advance(96.0)
+        assert it.board.state("fibre").state == "UP"
+        await it.clock.advance(2.0)
+        assert it.board.state("fibre").state == "DRAINING"
+        assert it.board.standing(TENANT, "gpc").links == ("sim",)
+        await it.clock.advance(1000.0 - 103.0 + 2.0)
+        assert it.board.state("fibre").state == "PROBATION"
+        await it.clock.advance(61.0)
+        assert it.turns("fibre") == ["UP", "DRAINING", "PROBATION", "UP"]
+        assert it.modes() == ["BACKUP", "NORMAL"]
+
+
+async def test_a_draining_link_is_taken_when_it_is_all_there_is() -> None:
+    window = Window("w1", "fibre", Wall(1_795_000_000.0), Wall(1_795_009_000.0))
+    async with watched(windows=(window,)) as it:
+        await it.world.apply(Cut("sim"))
+        await it.clock.advance(15.0)
+        assert it.board.standing(TENANT, "gpc").links == ("fibre",)
+
+
+async def test_a_link_that_broke_in_its_window_comes_back_only_proven() -> None:
+    window = Window("w1", "fibre", Wall(1_795_000_010.0), Wall(1_795_000_100.0), drain_s=5.0)
+    async with watched(windows=(window,)) as it:
+        await it.clock.advance(20.0)
+        await it.world.apply(Cut("fibre"))
+        await it.clock.advance(400.0)
+        assert it.board.state("fibre").state == "DOWN"
+        await it.world.apply(Heal("fibre"))
+        await it.clock.advance(63.0)
+        assert it.board.state("fibre").state == "UP"
+
+
+async def test_a_pinned_link_comes_first_while_it_works() -> None:
+    async with watched() as it:
+        assert it.board.standing(TENANT, "gpc", "sim").links == ("sim", "fibre")
+        await it.world.apply(Cut("sim"))
+        await it.clock.advance(15.0)
+        assert it.board.standing(TENANT, "gpc", "sim").links == ("fibre",)
+
+
+async def test_watchers_hear_each_change_until_they_leave() -> None:
+    async with watched() as it:
+        heard: list[float] = []
+        leave = it.board.watch_state(lambda: heard.append(it.clock.now()))
+        await it.world.apply(Cut("fibre"))
+        await until_down(it, "fibre")
+        assert heard
+        leave()
+        count = len(heard)
+        await it.world.apply(Heal("fibre"))
+        await it.clock.advance(70.0)
+        assert len(heard) == count
+
+
+async def test_a_path_is_proven_by_a_success_and_ineligible_by_a_refusal_elsewhere() -> None:
+    async with watched() as it:
+        it.board.saw_status(TENANT, "gpc", "fhir", "fibre", 200, 1)
+        it.board.saw_status(TENANT, "gpc", "fhir", "sim", 403, 1)
+        standing = it.board.standing(TENANT, "gpc", root="fhir")
+        assert standing.proven == {"fibre"}
+        assert standing.ineligible == {"sim"}
+        assert standing.links == ("fibre",)
+        assert it.board.standing(TENANTS[1], "gpc", root="fhir").links == ("fibre", "sim")
+        await it.clock.advance(901.0)
+        assert it.board.standing(TENANT, "gpc").links == ("fibre", "sim")
+        await it.clock.advance(3100.0)
+        assert it.board.standing(TENANT, "gpc", root="fhir").proven == frozenset()
+
+
+async def test_restarted_in_the_middle_of_an_outage_the_links_are_soon_known_dead() -> None:
+    async with watched((FIBRE, SIM), rules=LinkRules()) as warm:
+        assert warm.board.active() == "fibre"
+    async with watched() as it:
+        cold = it.board
+        assert cold.view().active == "fibre"
+
+
+async def test_the_view_shows_links_modes_verdicts_and_switches() -> None:
+    async with watched() as it:
+        await it.world.apply(Cut("fibre"))
+        await it.clock.advance(5.0)
+        view = it.board.view()
+        fibre, sim = view.links
+        assert (fibre.state, fibre.cause, sim.state) == ("DOWN", "BLACKHOLE", "UP")
+        assert view.active == "sim"
+        assert (view.switches, view.last_switch is not None) == (1, True)
+        (verdict,) = view.verdicts
+        assert verdict.kind == "BLACKHOLE"
+        assert dict(verdict.evidence)["targets"] == 2
+        assert sim.rtt_ms == pytest.approx(30.0)
+        assert len(view.modes) == 2
+
+
+async def test_tasks_end_when_the_watch_is_cancelled() -> None:
+    before = len(asyncio.all_tasks())
+    async with watched(per_s=10) as it:
+        await it.clock.advance(1.0)
+    assert len(asyncio.all_tasks()) == before
