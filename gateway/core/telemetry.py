@@ -19,7 +19,7 @@ from gateway.core.instant import Mono, Wall
 from gateway.core.link import Layer
 from gateway.core.message import Cause
 from gateway.core.route import LinkState, Mode
-from gateway.core.verdict import Verdict, VerdictKind
+from gateway.core.verdict import VerdictKind
 
 VERSION: Final = 1
 """Minor schema version, ``v`` of the envelope; the major one is in the topic."""
@@ -45,7 +45,8 @@ StopCause: TypeAlias = Literal["term", "config", "crash"]
 StartCause: TypeAlias = Literal["first", "orderly", "crash"]
 StoreFile: TypeAlias = Literal["records", "outbox"]
 StoreCode: TypeAlias = Literal["set_aside", "full", "busy", "keys_missing", "healed"]
-SwitchCause: TypeAlias = Literal["verdict", "maintenance", "failback", "start"]
+Reason: TypeAlias = VerdictKind | Literal["MAINTENANCE", ""]
+"""Why a link, a mode or the active link changed: a verdict, announced work, or healed."""
 AlarmCode: TypeAlias = Literal[
     "no_path", "one_link", "copy_stale", "store_damaged", "store_full", "keys_missing",
     "certificate", "clock", "outbox_full"]
@@ -59,11 +60,11 @@ CODES: Final[frozenset[str]] = frozenset(
     code
     for registry in (
         Rank, PresenceCode, Severity, StateCode, Phase, StopCause, StartCause, StoreFile, StoreCode,
-        SwitchCause, AlarmCode, ClockCode, EventKind, MessageKind, LinkState, Mode, VerdictKind,
+        AlarmCode, ClockCode, EventKind, MessageKind, LinkState, Mode, VerdictKind,
         Cause, Layer)
     for code in get_args(registry)
-) | {UNLISTED, "", "fibre", "dsl", "cellular", "satellite", "other", "tcp"} | frozenset(
-    str(status) for status in range(100, 600))  # a sample's detail may be an HTTP status
+) | {UNLISTED, "", "MAINTENANCE", "fibre", "dsl", "cellular", "satellite", "other"} | {
+    str(status) for status in range(100, 600)}  # a sample's detail may be an HTTP status
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
@@ -122,7 +123,7 @@ class LinkMoved:
     link: Id
     before: StateCode
     after: StateCode
-    cause: VerdictKind | Literal[""] = ""
+    cause: Reason = ""
     lasted_s: float | None = None
     evidence: Evidence = ()
 
@@ -147,17 +148,18 @@ class ModeChanged:
     upstream: Id
     before: Mode
     after: Mode
-    cause: VerdictKind | Literal[""] = ""
+    cause: Reason = ""
+    lasted_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Switched:
+class SwitchTold:
     """The active link changed; ``""`` is "none"."""
 
     before: Id
     after: Id
-    cause: SwitchCause
-    verdict: VerdictKind | Literal[""] = ""
+    cause: Reason = ""
+    lasted_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +183,10 @@ class Gap:
 
 
 Happening: TypeAlias = (
-    Started | Stopped | LinkMoved | VerdictTold | ModeChanged | Switched | StoreTold | Gap)
+    Started | Stopped | LinkMoved | VerdictTold | ModeChanged | SwitchTold | StoreTold | Gap)
 KINDS: Final[dict[str, type[Happening]]] = {
     "start": Started, "stop": Stopped, "link": LinkMoved, "verdict": VerdictTold,
-    "mode": ModeChanged, "switch": Switched, "store": StoreTold, "gap": Gap}
+    "mode": ModeChanged, "switch": SwitchTold, "store": StoreTold, "gap": Gap}
 _KIND_OF: Final = {shape: kind for kind, shape in KINDS.items()}
 
 
@@ -207,13 +209,6 @@ def state_code(state: LinkState) -> StateCode:
         "UNKNOWN": "unknown", "UP": "up", "SUSPECT": "suspect", "DOWN": "down",
         "PROBATION": "probation", "DRAINING": "draining"}
     return codes[state]
-
-
-def told(verdict: Verdict, phase: Phase, at: Wall, now: Mono) -> Event:
-    """Return the event that says ``verdict`` began or ended, with the evidence that was judged."""
-    lasted = max(0.0, now - verdict.since) if phase == "ended" else None
-    return event(VerdictTold(verdict.kind, phase, verdict.link, verdict.upstream, lasted,
-                             verdict.evidence), at, now)
 
 
 # Snapshots: what holds now, whole.
@@ -314,7 +309,7 @@ class Failover:
 
     n_today: int = 0
     last: int | None = None
-    cause: VerdictKind | SwitchCause | Literal[""] = ""
+    cause: Reason = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,6 +397,24 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportRules:
+    """When we report; seconds, each with its reason. ``metered`` are ids of metered links."""
+
+    heartbeat_s: float = 10.0
+    heartbeat_metered_s: float = 60.0
+    metered: frozenset[str] = frozenset()
+    gather_s: float = 1.0  # a flap's many changes make one document
+    state_every_s: float = 300.0  # a console that lost one has it again within five minutes
+    outage_s: float = 60.0  # an outage this long hit others too: they return together
+    drain_jitter_s: float = 120.0  # so each waits its own while before it drains
+    steady_s: float = 60.0  # a connection this old proves that the broker can hold us
+    reassert_s: float = 5.0  # between two presences put over a stale "lost"
+    leave_s: float = 3.0  # what an orderly stop waits for the broker
+    outbox_pause_s: float = 10.0  # before a full or busy outbox is asked again
+    intake_max: int = 1024  # events in memory until the outbox has them; beyond it counted only
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """How messages of one kind travel."""
 
@@ -427,6 +440,18 @@ def topic(gw: str, kind: MessageKind) -> str:
     return f"gpgw/1/{gw}/up/{kind}"
 
 
+def is_stale(payload: bytes, boot: int, sess: int) -> bool:
+    """Tell whether a presence read back contradicts us: not online, and not newer than we are.
+
+    Nothing is believed of a payload that is no presence of ours: then there is nothing to mend.
+    """
+    try:
+        told = json.loads(payload)
+        return told["b"]["st"] != "online" and (told["boot"], told["sess"]) <= (boot, sess)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
+
+
 def worst(state: State) -> Severity:
     """Return the gravest severity among the alarms, ``ok`` without any."""
     order: tuple[Severity, ...] = get_args(Severity)
@@ -434,8 +459,8 @@ def worst(state: State) -> Severity:
 
 
 def ms(at: Wall | Mono) -> int:
-    """Return seconds as whole milliseconds."""
-    return round(at * 1000)
+    """Return seconds as whole milliseconds; 0 for what is no number of any clock."""
+    return round(at * 1000) if math.isfinite(at) else 0
 
 
 def dated(since: Mono, wall: Wall, now: Mono) -> int:

@@ -36,7 +36,7 @@ from gateway.core.telemetry import (
     State,
     Stopped,
     StoreTold,
-    Switched,
+    SwitchTold,
     VerdictTold,
     event,
     events,
@@ -54,7 +54,7 @@ HAPPENINGS: tuple[Happening, ...] = (
     LinkMoved("fibre", "up", "down", "LINK_DOWN", 60.0, (("misses", 4.0), ("layer", "tls"))),
     LinkMoved("fibre", "unknown", "up"), VerdictTold("UPSTREAM_DOWN", "began", "", "gpc"),
     ModeChanged("B81001", "gpc", "NORMAL", "STANDALONE", "BLACKHOLE"),
-    Switched("fibre", "lte", "maintenance"), StoreTold("records", "set_aside", "B81001"),
+    SwitchTold("fibre", "lte", "MAINTENANCE", 9.0), StoreTold("records", "set_aside", "B81001"),
     Gap("b", 40, 1, 40), Gap("c", 3, lost_box=2))
 FULL_STATE = State(
     "fibre", (LinkNow("fibre", "fibre", "up", 1, False, 4.2, 0.0, 0.5, 900),),

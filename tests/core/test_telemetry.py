@@ -33,15 +33,14 @@ from gateway.core.telemetry import (
     event,
     events,
     heartbeat,
+    is_stale,
     presence,
     snapshot,
     state_code,
     stray_strings,
-    told,
     topic,
     worst,
 )
-from gateway.core.verdict import Verdict
 
 IDS = frozenset({"B81001-a", "B81001", "fibre", "lte", "gpc", "1.2.0"})
 ENVELOPE = Envelope("B81001-a", 3, 2, 1_000_000, 5_000, 1_000_000, ClockQuality("ntp"))
@@ -90,17 +89,6 @@ def test_a_state_says_its_revision_and_the_highest_row_of_each_rank() -> None:
     assert message.retain
     assert (body["rev"], body["high"]) == (8, {"a": 1, "b": 44, "c": 0})
     assert body["b"]["links"][0]["rtt"] == 4.123
-
-
-def test_a_verdict_travels_with_the_evidence_that_was_judged() -> None:
-    verdict = Verdict("BLACKHOLE", "fibre", "", Mono(10.0),
-                      (("silence_s", 1.75), ("misses", 6.0), ("layer", "connect")))
-    body = read(events((Row(1, "b", 1, told(verdict, "ended", Wall(1000.0), Mono(12.5))),),
-                       ENVELOPE, IDS).payload)["rows"][0]["b"]
-
-    assert body == {"verdict": "BLACKHOLE", "phase": "ended", "link": "fibre", "upstream": "",
-                    "lasted_s": 2.5,
-                    "evidence": {"silence_s": 1.75, "misses": 6.0, "layer": "connect"}}
 
 
 def test_a_row_sent_over_thirty_seconds_late_is_marked_as_history() -> None:
@@ -199,3 +187,21 @@ def test_a_link_s_state_is_the_same_word_in_lower_case() -> None:
 def test_what_the_monotonic_clock_saw_is_dated_by_the_wall() -> None:
     assert dated(Mono(90.0), Wall(1000.0), Mono(100.0)) == 990_000
     assert dated(Mono(101.0), Wall(1000.0), Mono(100.0)) == 1_000_000
+
+
+@pytest.mark.parametrize(("boot", "sess", "stale"), [(3, 2, True), (3, 3, True), (4, 1, True),
+                                                     (3, 1, False), (2, 9, False)])
+def test_a_loss_read_back_is_stale_unless_it_is_newer_than_we_are(
+        boot: int, sess: int, stale: bool) -> None:
+    assert is_stale(presence("lost", ENVELOPE, IDS).payload, boot, sess) is stale
+
+
+@pytest.mark.parametrize("payload", [
+    b"", b"\xff", b"[]", b"{}", b"null", b'{"b":1,"boot":1,"sess":1}', b"[" * 9000,
+    b'{"b":{"st":"lost"},"boot":"x","sess":1}'])
+def test_what_is_no_presence_of_ours_is_nothing_to_mend(payload: bytes) -> None:
+    assert not is_stale(payload, 3, 2)
+
+
+def test_our_own_presence_read_back_is_not_stale() -> None:
+    assert not is_stale(presence("online", ENVELOPE, IDS).payload, 3, 2)
