@@ -13,6 +13,7 @@ import contextlib
 import errno
 import ipaddress
 import socket
+import ssl
 from typing import Final, Protocol, TypeAlias
 
 from aiohttp.abc import ResolveResult
@@ -90,20 +91,24 @@ class Dialler:
         with contextlib.suppress(OSError, ValueError):  # a closed socket (links.md §17)
             used.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, every)
 
-    async def dial(self, host: str, port: int,
-                   timeout: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to ``host:port`` within ``timeout`` seconds, name included, and hand it over raw.
+    async def dial(self, host: str, port: int, timeout: float, tls: ssl.SSLContext | None = None,
+                   ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to ``host:port`` and hand the connection over raw, or behind ``tls``.
+
+        ``timeout`` seconds bound the name, the connection and the handshake together.
 
         Raises:
-            OSError: no address answered (TimeoutError is one: it took too long).
+            OSError: no address answered (TimeoutError is one: it took too long), or the handshake
+                failed (ssl.SSLError is one too).
         """
         async with asyncio.timeout(timeout):
             made = await self._connect(host, port, timeout)
-        try:
-            return await asyncio.open_connection(sock=made)
-        except BaseException:
-            made.close()
-            raise
+            try:
+                return await asyncio.open_connection(
+                    sock=made, ssl=tls, server_hostname=host if tls else None)
+            except BaseException:
+                made.close()
+                raise
 
     async def _connect(self, host: str, port: int, timeout: float) -> socket.socket:
         started = self._loop.time()

@@ -13,6 +13,7 @@ the aiohttp they were written against (3.14, links.md §17):
 
 import asyncio
 import inspect
+import select
 from typing import Any, Final, Literal, TypeAlias
 
 import aiohttp
@@ -94,6 +95,15 @@ class TappedConnection(ResponseHandler):
         """The socket below, also just after aiohttp let go of it; None if there never was one."""
         transport = self.transport or self._kept
         return transport.get_extra_info("socket") if transport is not None else None
+
+    def is_readable(self) -> bool:
+        """True when the kernel holds something that the loop has not read yet, an end included."""
+        used = self.raw_socket()
+        if used is None or used.fileno() < 0:
+            return True
+        look = select.poll()
+        look.register(used.fileno(), select.POLLIN | select.POLLRDHUP)
+        return bool(look.poll(0))
 
     def data_received(self, data: bytes) -> None:
         """Let the scanner read ``data`` first; pass on what belongs to the reply and no more."""
@@ -235,6 +245,20 @@ class LinkConnector(aiohttp.TCPConnector):
             tap.abort()
         self._close(abort_ssl=True)
 
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        """From the pool, but never one on which something already waits to be read.
+
+        On an idle connection that is its end, which the loop has not told us yet, or bytes that
+        nobody asked for. A write handed to it would be in doubt for nothing.
+        """
+        while (connection := await super()._get(key, traces)) is not None:
+            tap = connection.protocol
+            assert isinstance(tap, TappedConnection)
+            if not tap.is_readable():
+                return connection
+            connection.close()
+        return None
+
     async def _create_direct_connection(self, req: aiohttp.ClientRequest, *args: Any,
                                         **kwargs: Any) -> tuple[asyncio.Transport, ResponseHandler]:
         assert isinstance(req, PlainRequest)
@@ -282,6 +306,7 @@ def assert_aiohttp_is_the_one_we_know(session: aiohttp.ClientSession) -> None:
             aiohttp.TCPConnector._create_direct_connection, "req", "traces", "timeout"),
         "TCPConnector._wrap_create_connection": _takes(
             aiohttp.TCPConnector._wrap_create_connection, "addr_infos", "req", "timeout"),
+        "TCPConnector._get": _takes(aiohttp.TCPConnector._get, "key", "traces"),
         "TCPConnector._release": _takes(
             aiohttp.TCPConnector._release, "key", "protocol", "should_close"),
         "TCPConnector._close": _takes(aiohttp.TCPConnector._close, "abort_ssl"),
