@@ -456,7 +456,7 @@ class _Spoken(web.StreamResponse):
             raise ConnectionResetError("a mistake after the answer had begun")
         close = refusal.close or (isinstance(self._seen, Seen) and self._body_in_doubt(self._seen))
         await self.say(_outcome(refusal, close))
-        # Where a sound body is still under way aiohttp takes it for ten seconds at most, then closes.
+        # A sound body still under way is taken by aiohttp, for ten seconds at most.
         if refusal.close and (self._connection.deaf or self.content.is_eof()):
             await self._connection.linger()
 

@@ -2,8 +2,8 @@
 
 Each ``Case`` says what its own answer's status must be, whether it arrives at the other side
 (``arrives``), and whether the connection goes on to the good request that the test pipelines
-behind it in the same segment (``survives``). ``NHS``, and the key put in by ``render``, are marks: they
-stand in the URL, a header and the body, and must turn up in no error and no log.
+behind it in the same segment (``survives``). ``NHS``, and the key put in by ``render``, are
+marks: they stand in the URL, a header and the body, and must turn up in no error and no log.
 
 Markers in the bytes: ``@ODS@ @UPSTREAM@ @KEY@ @AUTHORITY@``, see ``render``.
 """
@@ -100,7 +100,8 @@ CASES: Final = (
     Case("TE: xchunked", _chunked(CHUNKS, b"Transfer-Encoding: xchunked")),
     Case("TE: chunked; with a parameter", _chunked(CHUNKS, b"Transfer-Encoding: chunked;q=1")),
     Case("TE quoted", _chunked(CHUNKS, b'Transfer-Encoding: "chunked"')),
-    Case("TE twice", _chunked(CHUNKS, b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked")),
+    Case("TE twice", _chunked(CHUNKS, b"Transfer-Encoding: chunked",
+                              b"transfer-encoding: chunked")),
     Case("TE with a vertical tab", _chunked(CHUNKS, b"Transfer-Encoding: \x0bchunked")),
     Case("TE empty", _chunked(CHUNKS, b"Transfer-Encoding:")),
     Case("TE in HTTP/1.0", _post(b"Transfer-Encoding: chunked", version=b"HTTP/1.0", body=CHUNKS)),
@@ -193,7 +194,8 @@ CASES: Final = (
     Case("the practice in lower case", request(target=b"/b81001/@UPSTREAM@/Patient"), 403, True),
     Case("a second key that is wrong", request(b"X-Gateway-Key: wrong"), 403, True),
     Case("a wrong key with a body", _post(b"X-Gateway-Key: wrong", _CL), 403, True),
-    Case("a Proxy-Authorization that is none", request(b"Proxy-Authorization: Bearer x"), 403, True),
+    Case("a Proxy-Authorization that is none", request(b"Proxy-Authorization: Bearer x"), 403,
+         True),
     Case("an unknown upstream", request(target=b"/@ODS@/nowhere/Patient"), 404, True),
     Case("no upstream in the path", request(target=b"/@ODS@"), 404, True),
     # Odd, and passed untouched
@@ -212,12 +214,14 @@ CASES: Final = (
     Case("Upgrade to h2c",
          request(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AA"),
          200, True),
-    Case("Upgrade with a body", _post(b"Connection: Upgrade", b"Upgrade: websocket", _CL), 200, True),
+    Case("Upgrade with a body", _post(b"Connection: Upgrade", b"Upgrade: websocket", _CL), 200,
+         True),
     Case("TE: CHUNKED in capitals", _chunked(CHUNKS, b"transfer-encoding: CHUNKED"), 200, True),
     Case("chunks with extension and trailer",
          _chunked(b"2;a=b\r\nab\r\n0\r\nX-Trailer: 1\r\n\r\n"), 200, True),
     Case("blank lines before the head", b"\r\n\r\n" + request(), 200, True),
     Case("absolute form of ourselves", request(target=b"http://@AUTHORITY@" + PATIENT), 200, True),
-    Case("a value in UTF-8", request(b"X-Name: J\xc3\xb6rg", b"x-name: again", b"X-Empty:"), 200, True),
+    Case("a value in UTF-8", request(b"X-Name: J\xc3\xb6rg", b"x-name: again", b"X-Empty:"), 200,
+         True),
     Case("Connection names Content-Length", _post(_CL, b"Connection: content-length"), 200, True),
 )  # fmt: skip
