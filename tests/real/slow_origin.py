@@ -1,6 +1,6 @@
 """An origin for measurements: any GET is a small Patient after a set delay; two anchors beside it.
 
-Run as ``python -m tests.real.slow_origin ADDRESS PORT DELAY_S ANCHOR_PORT ANCHOR_PORT``; prints one
+Run as ``python -m tests.real.slow_origin ADDRESS PORT DELAY_S ANCHOR:PORT ANCHOR:PORT``; prints one
 line once all listen.
 """
 
@@ -14,7 +14,7 @@ PATIENT: Final = ('{"resourceType":"Patient","id":"%s","active":true,"text":{"di
                   + "x" * 1500 + '"}}')
 
 
-async def serve(address: str, port: int, delay_s: float, anchors: tuple[int, ...]) -> None:
+async def serve(address: str, port: int, delay_s: float, anchors: tuple[str, ...]) -> None:
     """Serve until killed."""
     async def answer(request: web.Request) -> web.Response:
         await asyncio.sleep(delay_s)
@@ -30,7 +30,8 @@ async def serve(address: str, port: int, delay_s: float, anchors: tuple[int, ...
     await runner.setup()
     await web.TCPSite(runner, address, port).start()
     for anchor in anchors:
-        await asyncio.start_server(hang_up, address, anchor)
+        host, _, number = anchor.rpartition(":")
+        await asyncio.start_server(hang_up, host, int(number))
     sys.stdout.write("listening\n")
     sys.stdout.flush()
     await asyncio.Event().wait()
@@ -38,4 +39,4 @@ async def serve(address: str, port: int, delay_s: float, anchors: tuple[int, ...
 
 if __name__ == "__main__":
     asyncio.run(serve(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]),
-                      tuple(int(one) for one in sys.argv[4:])))
+                      tuple(sys.argv[4:])))

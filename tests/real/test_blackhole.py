@@ -29,6 +29,8 @@ from tests.real.daemon import GATEWAY_KEY, KEY, base_config, gateway
 ONSETS: Final = 20 if os.environ.get("FULL") == "1" else 2
 RATE: Final = 100.0
 ORIGIN: Final = "10.77.100.1"
+BROKER: Final = "10.77.100.2:1883"
+ANCHOR: Final = "10.77.100.3:7"
 PORT: Final = 8080
 ADMIN: Final = 9464
 BEFORE_S: Final = 1.0
@@ -134,9 +136,9 @@ def configuration(home: Path) -> str:
     text = base_config(home / "state", PORT, ADMIN) + "\n[judgement]\nhold_s = 2.0\n"
     for priority, (link, device) in enumerate((("fibre", "a"), ("sim", "b")), 1):
         text += f'\n[[links]]\nid = "{link}"\npriority = {priority}\ninterface = "{device}"\n'
-        for name, port in (("broker", 7001), ("anchor", 7002)):
+        for name, target in (("broker", BROKER), ("anchor", ANCHOR)):
             text += (f'[[links.probes]]\nid = "{name}"\nkind = "tcp"\n'
-                     f'target = "{ORIGIN}:{port}"\n')
+                     f'target = "{target}"\n')
     return text + (f'\n[[upstreams]]\nid = "r4"\ntenants = ["B81001"]\n'
                    f'base_url = "http://{ORIGIN}:8080"\npack = "fhir-r4"\n')
 
@@ -145,7 +147,7 @@ def configuration(home: Path) -> str:
 async def origin(rig: Namespaces) -> AsyncIterator[None]:
     child = await asyncio.create_subprocess_exec(
         *rig.inside("up", sys.executable, "-m", "tests.real.slow_origin", ORIGIN, "8080", "0.02",
-                    "7001", "7002"), stdout=subprocess.PIPE)
+                    BROKER, ANCHOR), stdout=subprocess.PIPE)
     try:
         assert child.stdout is not None
         assert await child.stdout.readline() == b"listening\n"
