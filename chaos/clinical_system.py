@@ -213,6 +213,7 @@ class ClinicalSystem:
     """Serve ``practices`` on named listeners until left: ``async with ClinicalSystem(...)``.
 
     Give each link's relay a listener of its own, and every arrival tells which way it came.
+    A listener called ``gpc.fibre`` is gone with ``gpc``; one without a dot with any system.
     ``pace`` scales the real provider's times (1.0: slot search 0.4 s, record 0.1 s). ``strict``
     asks for every header of GP Connect; without it those that are there must agree.
     """
@@ -253,7 +254,7 @@ class ClinicalSystem:
         await self._runner.setup()
         for name, address in self._addresses.items():
             self._holders[name] = bound(address)
-        await self._open()
+        await self._open("")
         self.base = self.base or f"http://127.0.0.1:{next(iter(self.ports.values()))}"
         if self._control_address is not None:
             self._control = web.AppRunner(self._control_app(), access_log=None)
@@ -271,22 +272,25 @@ class ClinicalSystem:
         for holder in self._holders.values():
             holder.close()
 
-    async def _open(self) -> None:
+    async def _open(self, system: str) -> None:
         assert self._runner is not None
         for name, holder in self._holders.items():
-            if name not in self._sites:
+            if name not in self._sites and _serves(name, system):
                 site = web.SockSite(self._runner, bound(holder.getsockname()[:2], holder.family))
                 await site.start()
                 self._sites[name] = site
 
-    async def _shut(self) -> None:
-        """Refuse connections, and reset those that are open."""
-        for name in tuple(self._sites):
+    async def _shut(self, system: str) -> None:
+        """Refuse connections to ``system``, and reset those that are open."""
+        ports = {port for name, port in self.ports.items() if _serves(name, system)}
+        for name in [name for name in self._sites if _serves(name, system)]:
             await self._sites.pop(name).stop()
         assert self._runner is not None
         assert self._runner.server is not None
         for handler in tuple(self._runner.server.connections):
-            _reset(handler.transport)
+            at = handler.transport.get_extra_info("sockname") if handler.transport else None
+            if at and at[1] in ports:
+                _reset(handler.transport)
 
     # -- weather
 
@@ -298,8 +302,8 @@ class ClinicalSystem:
         """Make a verb of ``weather.py`` (by its class's name) happen, or two of our own.
 
         ``Swallow`` does what is asked and never answers; ``Delay`` takes ``delay_s`` longer.
-        ``Gone`` for a whole system closes the listeners (all systems share them), for one
-        tenant it resets that tenant's connections. Raises ValueError for an unknown verb.
+        ``UpstreamGone`` for a whole system closes its listeners, for one tenant it resets that
+        tenant's requests. Raises ValueError for an unknown verb.
         """
         trouble = self.trouble(upstream)
         match verb:
@@ -308,7 +312,7 @@ class ClinicalSystem:
             case "UpstreamGone":
                 trouble.gone = bool(how.get("gone", True))
                 if ":" not in upstream:
-                    await (self._shut() if trouble.gone else self._open())
+                    await (self._shut(upstream) if trouble.gone else self._open(upstream))
             case "UpstreamHung":
                 trouble.hung = bool(how.get("hung", True))
             case "Swallow":
@@ -467,6 +471,12 @@ class ClinicalSystem:
     async def _forget(self, request: web.Request) -> web.Response:
         self.arrivals.clear()
         return web.json_response({"done": True})
+
+
+def _serves(listener: str, system: str) -> bool:
+    """A listener called ``gpc.fibre`` belongs to ``gpc`` alone, one without a dot to all."""
+    owner, dot, _ = listener.partition(".")
+    return not dot or not system or owner == system
 
 
 def _split(path: str) -> tuple[str, str, str]:
