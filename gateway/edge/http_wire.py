@@ -126,12 +126,16 @@ class TappedConnection(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell the attempt how it ended before aiohttp tells whoever reads."""
-        attempt = self._attempt
+        attempt, payload = self._attempt, self._payload
         if attempt is not None:
             attempt.lost, attempt.trouble = True, exc
             if exc is None:
                 attempt.scanner.finish()
         super().connection_lost(exc)
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            # after an error in a later segment aiohttp leaves the reader waiting for ever (measured
+            # with a Content-Length among the trailers)
+            payload.set_exception(aiohttp.ClientPayloadError("the connection ended"))
 
 
 class PlainRequest(aiohttp.ClientRequest):
@@ -206,6 +210,10 @@ class LinkConnector(aiohttp.TCPConnector):
         tap = connection.protocol
         assert isinstance(tap, TappedConnection)
         attempt = req.attempt
+        if not tap.used and not req.is_ssl() and tap.is_readable():
+            # it ended, or spoke, before it was asked: an answer to nobody (TLS has its tickets)
+            connection.close()
+            raise aiohttp.ClientConnectionError("the connection ended before its use")
         attempt.reused = tap.used
         tap.begin(attempt)
         self._dialler.rest(tap.transport, idle=False)
