@@ -1,0 +1,508 @@
+"""The composition root: builds every room, starts them in order, stops them in reverse.
+
+The only room that knows everyone. It decides nothing about requests; what stands here is who is
+given what, and what becomes of a start or a stop. A store that cannot be opened, or keys that are
+missing, cost that tenant its copy and nothing else: live traffic starts all the same.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import logging
+import random
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from gateway.config import Config
+from gateway.core import asyncapi
+from gateway.core.exchange import UpstreamRules
+from gateway.core.link import CARRIES, Link, Probe
+from gateway.core.mode import Transition
+from gateway.core.report import alarm, happening, state
+from gateway.core.route import Switched
+from gateway.core.status import MqttView, OutboxView, Rest, StoreView, document
+from gateway.core.telemetry import (
+    Alarm,
+    Birth,
+    BirthLink,
+    Happening,
+    High,
+    Message,
+    OutboxNow,
+    ReportRules,
+    Started,
+    State,
+    Stopped,
+    StoreFile,
+    StoreTold,
+    event,
+)
+from gateway.edge import log, mqtt
+from gateway.edge.admin import Admin
+from gateway.edge.clock import SystemClock
+from gateway.edge.http_in import Door, DoorSettings, Noted, server_context
+from gateway.edge.http_out import LinkSender, UpstreamAt
+from gateway.edge.outbox_store import OutboxStore
+from gateway.edge.probe import LinkProber
+from gateway.edge.record_store import RecordStore
+from gateway.edge.resolver import LinkResolver
+from gateway.edge.service import Service
+from gateway.edge.tunnel import Streams, Tunnels, TunnelSettings
+from gateway.edge.vault import Vault, count_boot, records_path
+from gateway.errors import GatewayError, KeysMissing
+from gateway.flow.board import Board, tenants_of
+from gateway.flow.forward import Forwarder
+from gateway.flow.prune import prune
+from gateway.flow.report import Connect, Identity, Report, Sources
+from gateway.flow.serve import Policy, Serve
+from gateway.flow.standby import Standby
+from gateway.flow.tally import Tally
+from gateway.flow.watch import Watch
+
+LOG: Final = logging.getLogger("gateway.build")
+
+DIAL_S: Final = 2.0
+"""A tunnel's connect, name included: then the next link is tried."""
+
+
+async def run(config: Config) -> None:
+    """Run the gateway on ``config`` until TERM or INT, then drain and stop.
+
+    Raises:
+        GatewayError: it could not start (a port is taken, a certificate cannot be read).
+    """
+    log.start(config.gateway.log_level)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stopping.set)
+    try:
+        async with AsyncExitStack() as stack:
+            gateway = Gateway(config)
+            await gateway.start(stack)
+            await stopping.wait()
+            await gateway.drain()
+    except OSError as error:
+        raise GatewayError(f"cannot start: {error.strerror or type(error).__name__}") from error
+
+
+class Gateway:
+    """One running gateway; ``start`` puts every stop on the stack it is given."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._clock = SystemClock(config.gateway.clock)
+        self._begun = self._clock.now()
+        seed = secrets.randbits(32)
+        self._rng = random.Random(seed)
+        LOG.info("starting", extra={"seed": seed, "version": release()})
+        self._service = Service()
+        self._tally = Tally()
+        self._boot = 0
+        self._is_ready = self._is_draining = False
+        self._records: dict[str, RecordStore] = {}
+        self._store_states: dict[str, str] = {}
+        self._alarms: dict[tuple[str, str], Alarm] = {}
+        self._outbox: OutboxStore | None = None
+        self._report: Report | None = None
+        self._tunnels: Tunnels | None = None
+        self._resolvers: dict[str, LinkResolver] = {}
+        self._senders: dict[str, LinkSender] = {}
+        self._config_hash = hashlib.sha256(config.path.read_bytes()).hexdigest()
+        self._paths = tuple((ods, upstream.id) for upstream in config.upstreams
+                            for ods in upstream.tenants)
+        self._board = Board(config.links, tenants_of(self._paths), config.rules, config.windows,
+                            self._clock, self._transition)
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Open stores, links, ports and loops; ready when it returns."""
+        for warning in self._config.warnings:
+            LOG.warning("configuration", extra={"what": warning})
+        self._config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        vault = self._open_vault()
+        await self._open_records(stack, vault)
+        await self._open_outbox(stack, vault)
+        probers = self._open_links(stack)
+        serve = self._serve()
+        loops = await stack.enter_async_context(_loops())
+        self._open_report(stack, loops)
+        loops(Watch(self._board, probers, self._config.links, self._clock, self._rng,
+                    self._canaries(), self._alive()).run())
+        loops(Standby(self._board, self._senders, self._paths, self._metered, self._clock).run())
+        loops(prune(tuple(self._records.values()), self._clock))
+        await self._first_look()
+        await self._open_tunnels(stack)
+        self._door = Door(self._door_settings(), self._config.tenants, self._upstreams_of(),
+                          self._aliases(), serve, self._clock, self._noted)
+        await self._door.start()
+        stack.push_async_callback(self._door.close)
+        admin = Admin(self._config.admin.address, self._config.admin.port, self.status,
+                      lambda: self._is_ready)
+        await admin.start()
+        stack.push_async_callback(admin.close)
+        self._is_ready = True
+        self._service.ready()
+        LOG.info("ready", extra={"port": self._door.port, "boot": self._boot})
+
+    async def drain(self) -> None:
+        """Say 503 on /readyz first, let requests in flight finish, say that we leave."""
+        self._is_ready, self._is_draining = False, True
+        self._service.stopping()
+        LOG.info("draining")
+        await self._door.drain(self._config.gateway.drain_s)
+        self._tell(Stopped("term", self._clock.now() - self._begun))
+        if self._report is not None:
+            await self._report.leave()
+
+    # --- stores
+
+    def _open_vault(self) -> Vault | None:
+        state_dir = self._config.state_dir
+        key = Path(self._config.device_key) if self._config.device_key else None
+        try:
+            vault = Vault.open(state_dir, key)
+        except KeysMissing as missing:
+            self._boot = count_boot(state_dir)
+            LOG.error("no copy is kept or served: the device key is missing; "
+                      "restore it, or run: practice-gateway keys init",
+                      extra={"error": type(missing).__name__})
+            return None
+        self._boot = vault.boot
+        return vault
+
+    async def _open_records(self, stack: AsyncExitStack, vault: Vault | None) -> None:
+        keeping = {ods for upstream in self._config.upstreams if upstream.keep != "off"
+                   for ods in upstream.tenants}
+        for tenant in self._config.tenants:
+            ods = tenant.ods
+            if ods not in keeping:
+                self._store_states[ods] = "off"
+                continue
+            try:
+                if vault is None:
+                    raise KeysMissing("the device key is missing")
+                safe = vault.safe(ods)
+            except KeysMissing:
+                self._store_states[ods] = "keys_missing"
+                self._store_news("keys_missing", ods)
+                continue
+            store = await RecordStore.open(
+                records_path(self._config.state_dir, ods), safe, self._clock,
+                bytes_max=self._config.store.bytes_max, queue_max=self._config.store.queue_max,
+                told=lambda news, ods=ods: self._store_news(news, ods))  # type: ignore[misc]
+            stack.push_async_callback(store.close)
+            self._records[ods] = store
+
+    async def _open_outbox(self, stack: AsyncExitStack, vault: Vault | None) -> None:
+        next_box = vault.next_box if vault else lambda: count_boot(self._config.state_dir)
+        self._outbox = await OutboxStore.open(
+            self._config.state_dir / "outbox.db", self._boot, next_box, self._clock,
+            bytes_max=self._config.mqtt.outbox_bytes_max,
+            told=lambda news: self._store_news(news, ""))
+        stack.push_async_callback(self._outbox.close)
+
+    def _store_news(self, news: str, ods: str) -> None:
+        """A store was set aside, is full, has room again, or has lost its keys."""
+        file: StoreFile = "records" if ods else "outbox"
+        wall = self._clock.wall()
+        if news == "room":
+            self._alarms.pop((ods, "full"), None)
+            LOG.info("a store has room again", extra={"tenant": ods, "file": file})
+            self._tell(StoreTold(file, "healed", ods))
+            return
+        self._alarms[ods, news] = alarm(news, wall)
+        LOG.error("a store is in trouble", extra={"tenant": ods, "file": file, "what": news})
+        if news in ("set_aside", "full", "keys_missing"):
+            self._tell(StoreTold(file, news, ods))  # type: ignore[arg-type]
+
+    # --- links
+
+    def _open_links(self, stack: AsyncExitStack) -> dict[str, LinkProber]:
+        probers = {}
+        for link in self._config.links:
+            resolver = LinkResolver(link, self._clock, self._board.see)
+            stack.push_async_callback(resolver.close)
+            sender = LinkSender(link, self._upstreams_at(link), resolver, self._board.see,
+                                self._clock)
+            stack.push_async_callback(sender.close)
+            self._resolvers[link.id], self._senders[link.id] = resolver, sender
+            probers[link.id] = LinkProber(link, sender.dialler, self._clock,
+                                          self._config.rules.probe_timeout_s)
+        return probers
+
+    def _upstreams_at(self, link: Link) -> dict[str, UpstreamAt]:
+        return {each.id: UpstreamAt(
+            each.id, each.url_over(link.id), each.ca_file,
+            each.sni or (urlsplit(each.base_url).hostname or ""), each.certificates)
+            for each in self._config.upstreams}
+
+    @property
+    def _metered(self) -> frozenset[str]:
+        return frozenset(link.id for link in self._config.links if link.metered)
+
+    def _canaries(self) -> dict[str, dict[str, Probe]]:
+        """A TCP connect to each upstream over each link: it tells recovery, and proves nothing."""
+        return {link.id: {each.id: Probe(each.id, "tcp", _place(each.url_over(link.id)))
+                          for each in self._config.upstreams} for link in self._config.links}
+
+    def _alive(self) -> Callable[[], None]:
+        """Feed the watchdog from the judging loop: a loop that stands still is not alive."""
+        every = self._service.watchdog_s
+        last = self._clock.now()
+
+        def beat() -> None:
+            nonlocal last
+            if every is not None and self._clock.now() - last >= every / 2:
+                last = self._clock.now()
+                self._service.alive()
+
+        return beat
+
+    async def _first_look(self) -> None:
+        """Wait until some link was heard, half a second at most: then requests find a state."""
+        until = self._clock.now() + 0.5
+        while self._clock.now() < until:
+            if any(self._board.state(link.id).state == "UP" for link in self._config.links):
+                return
+            await self._clock.sleep(0.01)
+
+    def _transition(self, transition: Transition) -> None:
+        """The board says it once when it breaks and once when it heals."""
+        told = happening(transition)
+        LOG.warning("changed", extra=_fields(told))
+        self._tell(told)
+        if self._report is not None:
+            self._report.changed()
+            if isinstance(transition, Switched):
+                self._report.switched()
+        lost = getattr(transition, "link", "") if getattr(transition, "after", "") == "DOWN" else ""
+        if lost:
+            self._link_lost(lost)
+
+    def _link_lost(self, link: str) -> None:
+        """A dead link's pool is replaced and its tunnels reset, if another link can take over."""
+        if self._board.active() and self._board.active() != link:
+            self._senders[link].renew()
+            if self._tunnels is not None:
+                self._tunnels.reset_link(link)
+
+    # --- requests
+
+    def _serve(self) -> Serve:
+        config = self._config
+        upstreams = {
+            each.id: UpstreamRules(each.id, urlsplit(each.base_url).netloc,
+                                   config.packs[each.pack], each.keep, each.forwarded)
+            for each in config.upstreams}
+        policies = {
+            (tenant.ods, client.id): Policy(client.copies == "marked", client.pinned_link)
+            for tenant in config.tenants for client in tenant.clients}
+        forwarder = Forwarder(self._senders, self._board, self._clock)
+        return Serve(upstreams, policies, self._board, forwarder, self._records, self._clock,
+                     self._via, self._tally)
+
+    @property
+    def _via(self) -> str:
+        return f"practice-gateway-{self._config.gateway.name}"
+
+    def _door_settings(self) -> DoorSettings:
+        listen = self._config.listen
+        return DoorSettings(
+            self._via, listen.address, listen.port, listen.hosts, listen.certificate,
+            listen.key.removeprefix("file:"), listen.client_ca, self._config.client_pems,
+            listen.line_bytes_max, listen.head_bytes_max, listen.head_s, listen.idle_s,
+            connections_max=listen.connections_max)
+
+    def _upstreams_of(self) -> dict[str, frozenset[str]]:
+        return {tenant.ods: frozenset(name for ods, name in self._paths if ods == tenant.ods)
+                for tenant in self._config.tenants}
+
+    def _aliases(self) -> dict[str, str]:
+        return {alias: each.id for each in self._config.upstreams for alias in each.aliases}
+
+    def _noted(self, noted: Noted) -> None:
+        if noted.fault is not None:
+            LOG.error("a request met a mistake of ours", exc_info=noted.fault,
+                      extra={"tenant": noted.tenant})
+            return
+        LOG.debug("refused at the door", extra={"status": noted.status, "code": noted.code})
+
+    async def _open_tunnels(self, stack: AsyncExitStack) -> None:
+        tunnel = self._config.tunnel
+        if not tunnel.port:
+            return
+        settings = TunnelSettings(
+            tunnel.address, tunnel.port, frozenset(each.lower() for each in tunnel.allow),
+            tunnel.tunnels_max, tls=server_context(self._door_settings()))
+        self._tunnels = Tunnels(settings, self._config.tenants, self._dial)
+        await self._tunnels.start()
+        stack.push_async_callback(self._tunnels.close)
+
+    async def _dial(self, host: str, port: int, tenant: str) -> tuple[*Streams, str] | None:
+        """Open a tunnel's connection over the best link; the next one where it fails."""
+        active = self._board.active()
+        others = [link.id for link in self._config.links if link.id != active
+                  and self._board.state(link.id).state in CARRIES]
+        for link in ([active] if active else []) + others:
+            with contextlib.suppress(OSError):
+                reader, writer = await self._senders[link].dial(host, port, DIAL_S)
+                return reader, writer, link
+        return None
+
+    # --- telemetry and status
+
+    def _open_report(self, stack: AsyncExitStack, loops: "Spawn") -> None:
+        config = self._config
+        assert self._outbox is not None
+        if not config.mqtt.host:
+            return
+        identity = Identity(config.gateway.name, self._boot, self._ids())
+        rules = ReportRules(config.mqtt.heartbeat_s, config.mqtt.heartbeat_metered_s,
+                            self._metered)
+        self._report = Report(identity, tuple(link.id for link in config.links),
+                              Sources(self._board.active, self._state, self._birth),
+                              self._outbox, self._connect(), self._clock, self._rng, rules,
+                              self._outbox.high)
+        loops(self._report.run())
+        self._tell(Started(release(), "crash", self._config_hash))
+
+    def _connect(self) -> Connect:
+        settings = self._config.mqtt
+        tls = mqtt.tls_context(settings.ca_file, settings.certificate,
+                               settings.key.removeprefix("file:")) if settings.ca_file else None
+        links = {link.id: link for link in self._config.links}
+
+        def connect(link: str, will: Message, topics: tuple[str, ...]
+                    ) -> contextlib.AbstractAsyncContextManager[mqtt.Session]:
+            host, port = _host_port(settings.hosts.get(link, ""), settings.host, settings.port)
+            resolver = self._resolvers[link]
+
+            async def addresses(name: str) -> tuple[str, ...]:
+                return tuple(str(each["host"]) for each in await resolver.resolve(name))
+
+            how = mqtt.Settings(host, port, self._config.gateway.name, tls, settings.keep_alive_s,
+                                settings.will_delay_s, settings.session_expiry_s)
+            return mqtt.connected(how, mqtt.link_dial(links[link], addresses), will, topics)
+
+        return connect
+
+    def _ids(self) -> frozenset[str]:
+        config = self._config
+        probes = {probe.id for link in config.links for probe in link.probes}
+        return frozenset(
+            {config.gateway.name, release()} | probes
+            | {link.id for link in config.links} | {link.kind for link in config.links}
+            | {tenant.ods for tenant in config.tenants} | {each.id for each in config.upstreams})
+
+    def _birth(self) -> Birth:
+        config = self._config
+        links = tuple(BirthLink(link.id, link.kind, link.metered, link.priority)
+                      for link in config.links)
+        schema = hashlib.sha256(asyncapi.text().encode()).hexdigest()
+        return Birth(release(), schema, self._config_hash,
+                     tuple(tenant.ods for tenant in config.tenants),
+                     tuple(each.id for each in config.upstreams), links, config.mqtt.heartbeat_s)
+
+    def _state(self) -> State:
+        wall = self._clock.wall()
+        outbox = self._outbox_now()
+        return state(self._board.view(), tuple(self._alarms.values()), outbox, self._config_hash,
+                     self._clock.now() - self._begun, wall)
+
+    def _outbox_now(self) -> OutboxNow:
+        assert self._outbox is not None
+        figures = self._outbox.figures
+        oldest = 0.0 if figures.oldest is None else self._clock.wall() - figures.oldest
+        return OutboxNow(figures.rows, figures.bytes, max(0.0, oldest), 0, figures.dropped)
+
+    def _tell(self, told: Happening) -> None:
+        if self._report is not None:
+            self._report.tell(event(told, self._clock.wall(), self._clock.now()))
+
+    def status(self) -> dict[str, object]:
+        """Return the ``/status`` document."""
+        now = self._clock.now()
+        report = None if self._report is None else self._report.view()
+        rest = Rest(
+            self._config.gateway.name, release(), self._boot, self._is_ready, self._is_draining,
+            now - self._begun, self._clock.wall(), self._clock.wall_is_trusted(),
+            self._tally.requests(), self._tally.latency(), self._store_views(),
+            self._outbox_view(),
+            None if report is None else MqttView(report.connected, report.link, report.sess,
+                                                 report.since_s),
+            0 if self._tunnels is None else self._tunnels.count(),
+            {tenant.ods: self._door.in_flight(tenant.ods) for tenant in self._config.tenants})
+        return document(self._board.view(), rest)
+
+    def _store_views(self) -> tuple[StoreView, ...]:
+        shown = []
+        for tenant in self._config.tenants:
+            store = self._records.get(tenant.ods)
+            if store is None:
+                shown.append(StoreView(tenant.ods, self._store_states.get(tenant.ods, "off")))
+                continue
+            told = store.figures
+            shown.append(StoreView(
+                tenant.ods, "open" if told.state == "ok" else told.state, told.copies, told.kept,
+                told.bytes, told.waiting, told.dropped, told.evicted,
+                sum(count for _, count in told.refused), told.unreadable))
+        return tuple(shown)
+
+    def _outbox_view(self) -> OutboxView | None:
+        if self._outbox is None:
+            return None
+        told = self._outbox.figures
+        oldest = None if told.oldest is None else max(0.0, self._clock.wall() - told.oldest)
+        high: High = told.high
+        return OutboxView("full" if told.full else "open", told.box, told.rows, told.bytes, oldest,
+                          told.dropped, {"a": high.a, "b": high.b, "c": high.c})
+
+
+Spawn = Callable[["asyncio._CoroutineLike[None]"], None]
+
+
+@contextlib.asynccontextmanager
+async def _loops() -> AsyncIterator[Spawn]:
+    """Run loops beside each other; one that fails ends the process (the fourth fence)."""
+    async with asyncio.TaskGroup() as group:
+        tasks: list[asyncio.Task[None]] = []
+        yield lambda loop: tasks.append(group.create_task(loop))
+        for task in tasks:
+            task.cancel()
+
+
+def _fields(told: Happening) -> dict[str, object]:
+    """The codes, ids and figures of an event for a log line, evidence aside."""
+    return {each.name: getattr(told, each.name) for each in dataclasses.fields(told)
+            if each.name != "evidence"}
+
+
+def release() -> str:
+    """Return our version, also where we run from a tree that was never installed."""
+    try:
+        return metadata.version("practice-gateway")
+    except metadata.PackageNotFoundError:
+        return "0-tree"
+
+
+def _place(url: str) -> str:
+    """``host:port`` of a URL, IPv6 in brackets."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    shown = f"[{host}]" if ":" in host else host
+    return f"{shown}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def _host_port(place: str, host: str, port: int) -> tuple[str, int]:
+    """The broker as seen over a link: ``host:port``, else what holds for all links."""
+    if not place:
+        return host, port
+    name, _, number = place.rpartition(":")
+    return name.strip("[]"), int(number)

@@ -1,0 +1,106 @@
+"""What of the gateway's life is told to the network team: the board's words turned into messages.
+
+Pure: transitions and views in, events and snapshots out. ``flow/report.py`` carries them.
+"""
+
+from typing import Final
+
+from gateway.core.instant import Mono, Wall
+from gateway.core.link import LinkTurned
+from gateway.core.mode import BoardView, ModeTurned, Transition
+from gateway.core.route import Switched
+from gateway.core.telemetry import (
+    Alarm,
+    Failover,
+    Happening,
+    Health,
+    LinkMoved,
+    LinkNow,
+    ModeChanged,
+    ModeNow,
+    OutboxNow,
+    PathNow,
+    Reason,
+    State,
+    SwitchTold,
+    VerdictTold,
+    dated,
+    ms,
+    state_code,
+)
+from gateway.core.verdict import Judged
+
+REASONS: Final[dict[str, Reason]] = {
+    "LINK_DOWN": "LINK_DOWN", "BLACKHOLE": "BLACKHOLE", "BROWNOUT": "BROWNOUT",
+    "ROUTE_FAULT": "ROUTE_FAULT", "DNS_FAULT": "DNS_FAULT", "CAPTIVE": "CAPTIVE",
+    "TLS_INTERCEPT": "TLS_INTERCEPT", "MTU_HOLE": "MTU_HOLE", "UPSTREAM_DOWN": "UPSTREAM_DOWN",
+    "UPSTREAM_SLOW": "UPSTREAM_SLOW", "LOCAL_STALL": "LOCAL_STALL", "MAINTENANCE": "MAINTENANCE"}
+
+
+def happening(transition: Transition) -> Happening:
+    """Return what is written into the outbox about ``transition``."""
+    match transition:
+        case LinkTurned():
+            return LinkMoved(transition.link, state_code(transition.before),
+                             state_code(transition.after), _reason(transition.cause),
+                             transition.lasted_s, transition.evidence)
+        case Judged():
+            verdict = transition.verdict
+            return VerdictTold(verdict.kind, "ended" if transition.over else "began",
+                               verdict.link, verdict.upstream,
+                               transition.lasted_s if transition.over else None,
+                               verdict.evidence)
+        case ModeTurned():
+            return ModeChanged(transition.tenant, transition.upstream, transition.before,
+                               transition.after, _reason(transition.cause), transition.lasted_s)
+        case Switched():
+            return SwitchTold(transition.before, transition.after, _reason(transition.cause),
+                              transition.lasted_s)
+
+
+def _reason(cause: str) -> Reason:
+    return REASONS.get(cause, "")
+
+
+def state(view: BoardView, alarms: tuple[Alarm, ...], outbox: OutboxNow, config: str,
+          uptime_s: float, wall: Wall) -> State:
+    """Return everything that holds now; ``config`` is the configuration's SHA-256."""
+    now = view.at
+    links = tuple(
+        LinkNow(link.id, link.kind, state_code(link.state), dated(link.since, wall, now),
+                link.metered, link.rtt_ms, link.loss) for link in view.links)
+    paths = tuple(
+        PathNow(verdict.link, verdict.upstream, verdict.kind, dated(verdict.since, wall, now))
+        for verdict in view.verdicts if verdict.upstream)
+    modes = tuple(
+        ModeNow(mode.tenant, mode.upstream, mode.mode, dated(mode.since, wall, now))
+        for mode in view.modes)
+    last = view.last_switch
+    failover = Failover(view.switches, None if last is None else dated(last.at, wall, now),
+                        "" if last is None else _reason(last.cause))
+    found = (*alarms, *link_alarms(view, wall))
+    return State(view.active, links, paths, modes, failover, found, outbox, config,
+                 Health(uptime_s))
+
+
+def link_alarms(view: BoardView, wall: Wall) -> tuple[Alarm, ...]:
+    """Return the alarms that the links themselves raise: none is left, or only one."""
+    now = view.at
+    working = [link for link in view.links if link.state in ("UP", "SUSPECT", "UNKNOWN")]
+    lost = [link for link in view.links if link.state in ("DOWN", "PROBATION")]
+    if not working:
+        since = max((link.since for link in lost), default=now)
+        return (Alarm("no_path", "critical", dated(Mono(since), wall, now)),)
+    if len(working) == 1 and lost:
+        since = max(link.since for link in lost)
+        return (Alarm("one_link", "major", dated(Mono(since), wall, now), lost[0].id),)
+    return ()
+
+
+def alarm(code: str, wall: Wall) -> Alarm:
+    """Return a store's or key's trouble as an alarm."""
+    if code == "keys_missing":
+        return Alarm("keys_missing", "major", ms(wall))
+    if code == "full":
+        return Alarm("store_full", "major", ms(wall))
+    return Alarm("store_damaged", "major", ms(wall))
