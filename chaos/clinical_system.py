@@ -183,9 +183,10 @@ class Surgery:
         found = [self._free[slot.id] for slot in self.here.slots
                  if slot.id not in self._taken and start <= made.local(slot.start)[:len(start)]
                  and made.local(slot.end)[:len(end)] <= end]
-        entries = [*found, *self._furniture] if found else []
-        return (b'{"resourceType":"Bundle","type":"searchset","total":%d,"entry":['
-                % len(found)) + b",".join(entries) + b"]}"
+        head = b'{"resourceType":"Bundle","type":"searchset","total":%d' % len(found)
+        if not found:
+            return head + b"}"
+        return head + b',"entry":[' + b",".join([*found, *self._furniture]) + b"]}"
 
 
 def _reference_id(reference: str) -> str:
@@ -204,9 +205,12 @@ def _outcome(code: str, issue: str, words: str) -> Tree:
 
 
 def _searchset(trees: Sequence[Tree], total: int | None = None) -> Tree:
-    return {"resourceType": "Bundle", "type": "searchset",
-            "total": len(trees) if total is None else total,
-            "entry": [{"resource": tree} for tree in trees]}
+    """Return the trees as a search's answer; with no match there is no ``entry`` at all."""
+    bundle: Tree = {"resourceType": "Bundle", "type": "searchset",
+                    "total": len(trees) if total is None else total}
+    if trees:
+        bundle["entry"] = [{"resource": tree} for tree in trees]
+    return bundle
 
 
 class ClinicalSystem:
