@@ -1,0 +1,353 @@
+"""A practice's whole world on one machine: clinical system, broker, anchor, links, gateway.
+
+``world("relay" | "toxiproxy" | "namespaces", home, ...)`` starts everything as processes of its
+own, in the order in which they need each other, and ends them in reverse. The gateway is reached
+through its front doors only. In namespaces the caller itself then stands in ``edge``: what it
+dials is dialled from there.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from chaos.rig.echo import ANCHOR
+from chaos.rig.namespaces import CONTROL_UP, Namespaces, visit
+from chaos.rig.relay import Forward, Relay, RelayRig
+from chaos.rig.toxiproxy import Toxiproxies
+from chaos.weather import Rig, UpstreamGone, UpstreamHung, UpstreamStatus, Verb
+
+RigName: TypeAlias = Literal["relay", "toxiproxy", "namespaces"]
+LINKS: Final = ("fibre", "sim")
+TENANTS: Final = ("B81001", "A20047")
+READY_S: Final = 20.0
+STOP_S: Final = 35.0  # the drain's 30 s and a little
+SERVICE: Final = {"clinical": ("10.77.100.1", 8080), "broker": ("10.77.100.2", 1883),
+                  "echo": ("10.77.100.3", 7)}
+Place: TypeAlias = tuple[str, int]
+
+
+def api_key(tenant: str, client: str) -> str:
+    """Return the API key of a demonstration client; nothing real is ever opened by it."""
+    return f"demo-{tenant}-{client}-0123456789abcdef0123456789abcdef"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How the gateway gets at what stands upstream over one link.
+
+    ``device`` binds by interface; without one each place is the link's own door on loopback.
+    """
+
+    link: str
+    priority: int
+    places: Mapping[str, Place]
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a run asks of its gateway's configuration."""
+
+    hold_s: float = 4.0
+    will_delay_s: int = 5
+    windows: tuple[tuple[str, float, float, float], ...] = ()  # link, start, end (epoch), drain_s
+    requests_max: int = 256
+
+
+def _at(place: Place) -> str:
+    return f"{place[0]}:{place[1]}"
+
+
+def configuration(wanted: Wanted, reaches: Sequence[Reach], state: Path, port: int,
+                  admin: int) -> str:
+    """Return the TOML of a gateway with two tenants, two links and a continuity copy."""
+    parts = [f'''[gateway]
+name = "{TENANTS[0]}-a"
+state_dir = "{state}"
+clock = "always"
+
+[listen]
+address = "127.0.0.1"
+port = {port}
+hosts = ["localhost"]
+
+[admin]
+port = {admin}
+
+[judgement]
+hold_s = {wanted.hold_s}
+''', _mqtt(wanted, reaches)]
+    for reach in reaches:
+        bind = f'interface = "{reach.device}"\n' if reach.device else ""
+        parts.append(f'[[links]]\nid = "{reach.link}"\nkind = "{reach.link}"\n'
+                     f"priority = {reach.priority}\n{bind}"
+                     f'[[links.probes]]\nid = "broker"\nkind = "tcp"\n'
+                     f'target = "{_at(reach.places["broker"])}"\n'
+                     f'[[links.probes]]\nid = "anchor"\nkind = "http"\n'
+                     f'target = "{_at(reach.places["echo"])}"\npath = "/echo"\n'
+                     f"expect = {json.dumps(ANCHOR)}\n")
+    for tenant in TENANTS:
+        parts.append(f'[[tenants]]\nods = "{tenant}"\nrequests_max = {wanted.requests_max}\n')
+        for client, copies in (("desk", "marked"), ("strict", "never")):
+            digest = hashlib.sha256(api_key(tenant, client).encode()).hexdigest()
+            parts.append(f'[[tenants.clients]]\nid = "{client}"\nkey_sha256 = "{digest}"\n'
+                         f'copies = "{copies}"\n')
+    parts += [_upstream(tenant, reaches) for tenant in TENANTS]
+    parts += [f'[[maintenance]]\nid = "CHG{n}"\nlink = "{link}"\nstart = "{_utc(start)}"\n'
+              f'end = "{_utc(end)}"\ndrain_s = {drain_s}\n'
+              for n, (link, start, end, drain_s) in enumerate(wanted.windows)]
+    return "\n".join(parts)
+
+
+def _utc(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(at))
+
+
+def _mqtt(wanted: Wanted, reaches: Sequence[Reach]) -> str:
+    hosts = ", ".join(f'{reach.link} = "{_at(reach.places["broker"])}"' for reach in reaches)
+    return (f'[mqtt]\nhost = "127.0.0.1"\nport = 1883\nhosts = {{ {hosts} }}\n'
+            f"will_delay_s = {wanted.will_delay_s}\nheartbeat_s = 1.0\nkeep_alive_s = 5\n")
+
+
+def upstream_id(tenant: str) -> str:
+    """Return the id of the tenant's GP Connect upstream, as it stands in URLs."""
+    return f"gpc-{tenant}"
+
+
+def _upstream(tenant: str, reaches: Sequence[Reach]) -> str:
+    root = f"/{tenant}/STU3/1/gpconnect"
+    text = (f'[[upstreams]]\nid = "{upstream_id(tenant)}"\ntenants = ["{tenant}"]\n'
+            f'base_url = "http://{_at(reaches[0].places["clinical"])}{root}"\n'
+            'pack = "gp-connect-stu3"\nkeep = "continuity"\npermitted_by = "demonstration"\n')
+    if not reaches[0].device:
+        urls = ", ".join(f'{reach.link} = "http://{_at(reach.places["clinical"])}{root}"'
+                         for reach in reaches)
+        text += f"base_urls = {{ {urls} }}\n"
+    return text
+
+
+@dataclass(slots=True)
+class World:
+    """A world at work. Times are seconds of the Unix epoch."""
+
+    rig: Rig
+    home: Path
+    port: int
+    admin: int
+    control: Place
+    broker: Place | None
+    config: Path
+    child: asyncio.subprocess.Process | None = None
+    changes: list[tuple[float, Verb]] = field(default_factory=list)
+
+    @property
+    def log(self) -> Path:
+        """The gateway's own log, of all its lives."""
+        return self.home / "gateway.log"
+
+    async def weather(self, verb: Verb) -> None:
+        """Make ``verb`` happen, by the rig or, for an upstream's manners, by the upstream."""
+        self.changes.append((time.time(), verb))
+        if isinstance(verb, UpstreamStatus | UpstreamGone | UpstreamHung):
+            said = {"verb": type(verb).__name__, **dataclasses.asdict(verb)}
+            status, _ = await fetch(self.control, "POST", "/__weather", json.dumps(said).encode())
+            if status != 200:
+                raise RuntimeError(f"the clinical system refused {said['verb']}: {status}")
+        else:
+            await self.rig.apply(verb)
+
+    async def start(self) -> float:
+        """Start the gateway and wait for ``/readyz``; return the seconds that took."""
+        began = time.monotonic()
+        with self.log.open("ab") as out:
+            self.child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "gateway", "run", "--config", str(self.config),
+                stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out)
+        while time.monotonic() - began < READY_S and self.child.returncode is None:
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                if (await fetch(("127.0.0.1", self.admin), "GET", "/readyz"))[0] == 200:
+                    return time.monotonic() - began
+            await asyncio.sleep(0.02)
+        raise RuntimeError(f"the gateway is not ready:\n{_tail(self.log)}")
+
+    async def kill(self) -> None:
+        """kill -9."""
+        if self.child is not None and self.child.returncode is None:
+            self.child.kill()
+            await self.child.wait()
+
+    async def stop(self) -> None:
+        """TERM, and KILL where that takes longer than a drain may."""
+        child = self.child
+        if child is None or child.returncode is not None:
+            return
+        child.terminate()
+        try:
+            async with asyncio.timeout(STOP_S):
+                await child.wait()
+        except TimeoutError:
+            await self.kill()
+
+    async def status(self) -> dict[str, Any]:
+        """Return ``/status``, ``{}`` where nobody answers."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            code, body = await fetch(("127.0.0.1", self.admin), "GET", "/status")
+            if code == 200:
+                return dict(json.loads(body))
+        return {}
+
+
+async def fetch(place: Place, method: str, path: str, body: bytes = b"",
+                within_s: float = 2.0) -> tuple[int, bytes]:
+    """Ask once over a connection of its own; return (status, body). Raises OSError, ValueError."""
+    async with asyncio.timeout(within_s):
+        reader, writer = await asyncio.open_connection(*place)
+        try:
+            writer.write(f"{method} {path} HTTP/1.0\r\nHost: {_at(place)}\r\nContent-Type: "
+                         f"application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+            raw = await reader.read()
+        finally:
+            writer.close()
+    head, _, found = raw.partition(b"\r\n\r\n")
+    return int(head.split(b" ", 2)[1]), found
+
+
+@asynccontextmanager
+async def world(rig: RigName, home: Path, wanted: Wanted | None = None,
+                patients: int = 200) -> AsyncIterator[World]:
+    """Build a world and let it run until the block is left.
+
+    Raises:
+        RuntimeError: something did not start; the message says what and shows its last words.
+    """
+    async with AsyncExitStack() as stack:
+        made: Rig
+        if rig == "namespaces":
+            spaces = await stack.enter_async_context(Namespaces(*LINKS))
+            inside = spaces.inside("up")
+            places = await _services(stack, home, inside, SERVICE, CONTROL_UP, patients)
+            reaches = [Reach(link, n, SERVICE, device)
+                       for n, (link, device) in enumerate(zip(LINKS, "ab", strict=True), 1)]
+            stack.enter_context(visit(spaces.name("edge")))
+            made = spaces
+        else:
+            free = dict.fromkeys(SERVICE, ("127.0.0.1", 0))
+            places = await _services(stack, home, (), free, "127.0.0.1", patients)
+            doors = {link: [Forward(name, places[f"clinical-{link}"] if name == "clinical"
+                                    else places[name]) for name in SERVICE] for link in LINKS}
+            made, ports = await _doors(stack, rig, doors)
+            reaches = [Reach(link, n, {name: ("127.0.0.1", port)
+                                       for name, port in ports[link].items()})
+                       for n, link in enumerate(LINKS, 1)]
+        yield await _gateway(stack, made, home, wanted or Wanted(), reaches, places)
+
+
+async def _doors(stack: AsyncExitStack, rig: RigName, doors: Mapping[str, list[Forward]],
+                 ) -> tuple[Rig, Mapping[str, Mapping[str, int]]]:
+    if rig == "toxiproxy":
+        toxic = await stack.enter_async_context(Toxiproxies(doors))
+        return toxic, toxic.ports
+    relays = [await stack.enter_async_context(Relay(link, doors[link])) for link in LINKS]
+    return RelayRig(relays), {relay.link: relay.ports for relay in relays}
+
+
+async def _services(stack: AsyncExitStack, home: Path, inside: tuple[str, ...],
+                    at: Mapping[str, Place], control: str, patients: int) -> dict[str, Place]:
+    """Start clinical system, anchor and broker; return where each listens."""
+    host, port = at["clinical"]
+    listen = [f"--listen={name}={host}:{port}" for name in
+              ([f"clinical-{link}" for link in LINKS] if port == 0 else ["clinical"])]
+    said = await _start(stack, home / "clinical.log", (
+        *inside, sys.executable, "-m", "chaos.clinical_system", *listen,
+        f"--control={control}:0", f"--patients={patients}", "--pace=0.1"))
+    ports = json.loads(said)
+    places: dict[str, Place] = {name: (host, number) for name, number in ports.items()}
+    places["control"] = (control, ports["control"])
+    said = await _start(stack, home / "echo.log", (
+        *inside, sys.executable, "-m", "chaos.rig.echo", _at(at["echo"])))
+    places["echo"] = (at["echo"][0], int(said.split()[1]))
+    places["broker"] = await _broker(stack, home, inside, at["broker"])
+    return places
+
+
+async def _broker(stack: AsyncExitStack, home: Path, inside: tuple[str, ...],
+                  at: Place) -> Place:
+    """Start mosquitto, plain and open: a demonstration on loopback or in a namespace of ours."""
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+    if program is None:
+        raise RuntimeError("mosquitto is not installed")
+    host, port = at
+    port = port or _free_port()
+    path = _write(home / "mosquitto.conf", f"listener {port} {host}\nallow_anonymous true\n"
+                  "persistence false\nuser root\nset_tcp_nodelay true\n")
+    await _start(stack, home / "mosquitto.log", (*inside, program, "-c", str(path)), says=False)
+    return host, port
+
+
+async def _start(stack: AsyncExitStack, log: Path, argv: Sequence[str], says: bool = True) -> str:
+    """Start a program and return its first line; it is ended when the stack is left."""
+    with log.open("wb") as errors:
+        child = await asyncio.create_subprocess_exec(
+            *argv, stdin=asyncio.subprocess.DEVNULL, stderr=errors,
+            stdout=asyncio.subprocess.PIPE if says else errors)
+    stack.push_async_callback(_end, child)
+    if not says or child.stdout is None:
+        return ""
+    async with asyncio.timeout(READY_S):
+        line = await child.stdout.readline()
+    if not line:
+        raise RuntimeError(f"{argv[-1]} did not start:\n{_tail(log)}")
+    return line.decode()
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
+    await child.wait()
+
+
+async def _gateway(stack: AsyncExitStack, rig: Rig, home: Path, wanted: Wanted,
+                   reaches: Sequence[Reach], places: Mapping[str, Place]) -> World:
+    port, admin = _free_port(), _free_port()
+    config = _write(home / "gateway.toml",
+                    configuration(wanted, reaches, home / "state", port, admin))
+    made = World(rig, home, port, admin, places["control"], places.get("broker"), config)
+    keys = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "keys", "init", "--config", str(config),
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT)
+    out, _ = await keys.communicate()
+    if keys.returncode:
+        raise RuntimeError(f"keys init failed:\n{out.decode(errors='replace')}")
+    stack.push_async_callback(made.stop)
+    await made.start()
+    return made
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    return path
+
+
+def _tail(log: Path) -> str:
+    return log.read_text("utf-8", "replace")[-3000:] if log.exists() else ""
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        return int(held.getsockname()[1])
