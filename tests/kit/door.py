@@ -136,6 +136,16 @@ class Wire:
         async with asyncio.timeout(10):
             return await self.reader.read()
 
+    async def until_reset(self) -> bytes:
+        """Read until the connection is reset, and fail where it ends otherwise."""
+        data = b""
+        async with asyncio.timeout(10):
+            try:
+                while True:
+                    data += await self.reader.readexactly(1)
+            except ConnectionResetError:
+                return data
+
     async def until_answers(self, count: int) -> tuple[list[int], bytes, bool]:
         """Read until ``count`` answers or the end: (statuses, all bytes, whether it ended)."""
         data = b""
