@@ -17,6 +17,7 @@ No key has a ``repr``, and nothing here is logged.
 """
 
 import contextlib
+import errno
 import hashlib
 import hmac
 import os
@@ -32,7 +33,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
-from gateway.errors import KeysMissing
+from gateway.errors import KeysMissing, StoreFull
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
@@ -42,6 +43,8 @@ PLAIN_BYTES_MAX: Final = 64 << 20
 """No row opens to more than this."""
 API_KEY_PREFIX: Final = "pgw_"
 """So that a key that leaks into a log or a repository is known for what it is."""
+BOOT_DIGITS: Final = 16
+"""Always as long, so that it can be written over where there is no room for another file."""
 _WRAP: Final = b"practice-gateway tenant key 1\0"
 
 
@@ -132,6 +135,8 @@ class Vault:
 
         Raises:
             KeysMissing: there is no device key; ``practice-gateway keys init`` makes the first.
+
+        A full disk does not keep it from opening.
         """
         device_key = _read_device_key(device_key_file or state_dir / "keys" / "device.key")
         return cls(state_dir, count_boot(state_dir), device_key)
@@ -142,6 +147,7 @@ class Vault:
         Raises:
             KeysMissing: its key is gone, damaged, or wrapped by another device key. That tenant
                 goes without its copy; the others are not concerned.
+            StoreFull: there was no room to write a new tenant's key; likewise.
         """
         path = _wrapped_path(self.state_dir, ods)
         if not path.exists():
@@ -165,7 +171,8 @@ def count_boot(state_dir: Path) -> int:
     """Raise the counter in ``keys/boot`` by one, on disk, and return it. It never falls.
 
     Where the counter is unreadable it goes on from the date of the newest trace of an earlier
-    start (seconds since 1970), which is above any count of starts.
+    start (seconds since 1970), which is above any count of starts. On a full disk it is written
+    in place; where even that fails it counts in memory, as a start must not fail for it.
     """
     path = state_dir / "keys" / "boot"
     last = 0
@@ -175,7 +182,12 @@ def count_boot(state_dir: Path) -> int:
         for trace in (path, state_dir / "outbox.db"):
             with contextlib.suppress(FileNotFoundError):
                 last = max(last, int(trace.stat().st_mtime))
-    _write_secret(path, str(last + 1).encode("ascii"))
+    content = str(last + 1).zfill(BOOT_DIGITS).encode("ascii")
+    try:
+        _write_secret(path, content)
+    except StoreFull:
+        with contextlib.suppress(OSError), path.open("r+b") as file:
+            file.write(content)
     return last + 1
 
 
@@ -240,18 +252,36 @@ def _derived(secret: bytes, use: bytes) -> bytes:
 
 
 def _write_secret(path: Path, content: bytes) -> None:
-    """Write ``path`` whole or not at all, mode 0600, on disk when this returns."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Write ``path`` whole or not at all, mode 0600, on disk when this returns.
+
+    Raises:
+        StoreFull: it could not be written; what stood there stands.
+    """
     beside = path.with_name(path.name + ".new")
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(handle, content)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_synced(beside, content)
+        beside.replace(path)
+        _sync_folder(path.parent)
+    except OSError as trouble:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise StoreFull(f"{path}: {trouble.strerror}") from trouble
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        if os.write(handle, content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(handle)
     finally:
         os.close(handle)
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
