@@ -138,9 +138,12 @@ TURNS: Final[dict[LinkState, dict[News, LinkState]]] = {
     "DOWN":      {"HEALED": "PROBATION", "NEEDED": "UP"},
     "PROBATION": {"MISSED": "PROBATION", "DEAD": "DOWN", "HELD": "UP", "NEEDED": "UP",
                   "DRAIN": "DRAINING"},
-    "DRAINING":  {"DEAD": "DOWN", "RELEASED": "PROBATION"},
+    "DRAINING":  {"MISSED": "DRAINING", "DEAD": "DOWN", "RELEASED": "PROBATION"},
 }
 # fmt: on
+SOILING: Final[frozenset[News]] = frozenset({"MISSED", "DEAD", "HEALED", "NEEDED", "RELEASED"})
+"""News that begin the count of clean time anew."""
+
 CARRIES: Final[frozenset[LinkState]] = frozenset({"UNKNOWN", "UP", "SUSPECT"})
 """States in which a link takes new work. DRAINING takes it only where nothing else can."""
 
@@ -184,7 +187,7 @@ def turn(memory: LinkMemory, news: News, cause: str, now: Mono) -> LinkMemory:
     if after is None:
         raise ImpossibleTurn(f"link {memory.link}", memory.state, news)
     since = memory.since if after == memory.state else now
-    clean = now if news in ("MISSED", "DEAD", "HEALED", "RELEASED") else memory.clean_since
+    clean = now if news in SOILING else memory.clean_since
     if news in ("DEAD", "DRAIN"):
         return replace(memory, state=after, since=since, clean_since=clean, cause=cause)
     kept = "" if after == "UP" else memory.cause

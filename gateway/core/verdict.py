@@ -23,6 +23,12 @@ VerdictKind: TypeAlias = Literal[
 TARGETS_MIN: Final = 2
 """A dead link is silent on two targets: one silent target may be that target's own trouble."""
 
+DOUBTED_ROW: Final = 3
+"""Misses in a row, while the link was heard, that make an anchor itself doubtful."""
+
+SPREAD_S: Final = 0.5
+"""Silent failures sent nearer together than this may all be one gap of the link."""
+
 HORIZON_S: Final = 5.0
 """How far back misses are read: a verdict needs ``silence_s`` of them, not the whole outage."""
 
@@ -68,6 +74,7 @@ class Asked:
 
     target: str
     sent_at: Mono
+    anchor: bool = True
 
 
 Stalls: TypeAlias = Sequence[tuple[Mono, Mono]]
@@ -99,6 +106,8 @@ def is_missed(sample: Sample, ever_heard: bool) -> bool:
 
 def stalled_s(stalls: Stalls, begin: Mono, end: Mono) -> float:
     """Seconds between ``begin`` and ``end`` in which our own loop stood still."""
+    if not stalls:
+        return 0.0
     return sum(max(0.0, min(until, end) - max(since, begin)) for since, until in stalls)
 
 
@@ -107,7 +116,8 @@ class Seen:
     """What the board holds of one link: samples in order of arrival, and questions under way.
 
     ``heard`` dates the last success of all, however old; ``carrier`` is the last sample of that
-    layer; ``proven`` are the targets that ever answered over this link.
+    layer; ``proven`` are the targets that ever answered over this link, ``doubted`` the anchors
+    that fell silent while the link was heard: theirs is no first sign of trouble.
     """
 
     samples: Sequence[Sample]
@@ -115,6 +125,17 @@ class Seen:
     heard: Mono | None = None
     carrier: Sample | None = None
     proven: frozenset[str] = frozenset()
+    doubted: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """A question without answer, and how long it waited for one (our own stalls not counted)."""
+
+    target: str
+    sent_at: Mono
+    anchor: bool
+    waited_s: float
 
 
 def read_link(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono) -> Reading:
@@ -123,36 +144,59 @@ def read_link(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono) -> Readin
     Once any target was proven, one that never answered is no evidence against the link.
     """
     gone = "LINK_DOWN" if seen.carrier is not None and not seen.carrier.ok else ""
-    lost = [(sent_at, target) for sent_at, target in _unanswered(seen, stalls, rules, now)
-            if (not seen.proven or target in seen.proven)
-            and (seen.heard is None or sent_at > seen.heard)
-            and not _spoilt(stalls, sent_at, rules)]
+    lost = [question for question in _unanswered(seen, stalls, rules, now)
+            if (not seen.proven or question.target in seen.proven)
+            and (seen.heard is None or question.sent_at > seen.heard)
+            and not _spoilt(stalls, question.sent_at, rules)]
     if not lost:
         return Reading(seen.heard, _in_row(seen.samples, rules.heal_successes), dead=gone)
-    first = Mono(min(sent_at for sent_at, _ in lost))
+    first = min(question.sent_at for question in lost)
     silence = now - first - stalled_s(stalls, first, now)
-    targets = len({target for _, target in lost})
+    targets = len({question.target for question in lost})
     needed = min(TARGETS_MIN, len(seen.proven)) or TARGETS_MIN
     is_dead = (silence >= rules.silence_s and len(lost) >= rules.misses_min
                and targets >= needed)
-    return Reading(seen.heard, 0, True, silence, len(lost), targets,
-                   gone or ("BLACKHOLE" if is_dead else ""))
+    return Reading(seen.heard, 0, _is_overdue(lost, seen.doubted, rules), silence, len(lost),
+                   targets, gone or ("BLACKHOLE" if is_dead else ""))
 
 
-def _unanswered(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono
-                ) -> list[tuple[Mono, str]]:
+def _is_overdue(lost: list[_Lost], doubted: frozenset[str], rules: LinkRules) -> bool:
+    """Two targets late, or one anchor half as late again: the next one's answer had its time.
+
+    One upstream that is late, or that refuses at once, is no sign: it only quickens the probes.
+    """
+    late = {question.target for question in lost if question.waited_s >= rules.late_s}
+    return len(late) >= TARGETS_MIN or any(
+        question.anchor and question.target not in doubted
+        and question.waited_s >= 1.5 * rules.late_s for question in lost)
+
+
+def is_doubted(ring: Sequence[Sample], heard: Mono | None) -> bool:
+    """Whether an anchor's last ``DOUBTED_ROW`` probes were missed while its link was heard."""
+    last = list(ring)[-DOUBTED_ROW:]
+    return len(last) == DOUBTED_ROW and heard is not None and all(
+        is_missed(sample, ever_heard=True) and sample.sent_at < heard for sample in last)
+
+
+def _unanswered(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono) -> list[_Lost]:
     """Questions missed since the last success, and those under way that are late by now.
 
-    Looks back ``HORIZON_S`` at most: a long outage must not cost more each second.
+    Looks back ``HORIZON_S`` at most: a long outage must not cost more each second. A probe that
+    failed at once waits on: only what is heard afterwards tells what that meant.
     """
-    found = [(question.sent_at, question.target) for question in seen.asked
-             if now - question.sent_at - stalled_s(stalls, question.sent_at, now) >= rules.late_s]
+    found = []
+    for question in seen.asked:
+        waited = now - question.sent_at - stalled_s(stalls, question.sent_at, now)
+        if waited >= rules.late_s:
+            found.append(_Lost(question.target, question.sent_at, question.anchor, waited))
     oldest = now - max(HORIZON_S, 3 * rules.silence_s)
     for sample in reversed(seen.samples):
         if is_heard(sample) or sample.at < oldest:
             break
         if is_missed(sample, bool(seen.proven)):
-            found.append((sample.sent_at, sample.target))
+            end = now if sample.anchor else sample.at
+            found.append(_Lost(sample.target, sample.sent_at, sample.anchor,
+                               end - sample.sent_at - stalled_s(stalls, sample.sent_at, end)))
     return found
 
 
@@ -210,11 +254,13 @@ class PathReading:
     failing_since: Mono | None = None
 
 
-def read_path(samples: Sequence[Sample], heard: Mono | None, rules: LinkRules, now: Mono
-              ) -> PathReading:
+def read_path(samples: Sequence[Sample], heard: Mono | None, since: Mono, rules: LinkRules,
+              now: Mono) -> PathReading:
     """Return what the ``samples`` of one (link, upstream) say; ``heard``: the link's last success.
 
-    Failures older than ``upstream_window_s`` do not count; two samples of one send count once.
+    What was sent before ``since`` failed for a reason that is known and over: the link was silent,
+    or the upstream was down. Failures older than ``upstream_window_s`` do not count either; two
+    samples of one send count once.
     """
     sends: dict[Mono, Sample] = {}
     good: Mono | None = None
@@ -222,11 +268,15 @@ def read_path(samples: Sequence[Sample], heard: Mono | None, rules: LinkRules, n
         if _is_good(sample):
             good = sample.at
             break
-        if _is_bad(sample) and now - sample.at <= rules.upstream_window_s:
+        recent = sample.sent_at >= since and now - sample.at <= rules.upstream_window_s
+        if recent and _is_bad(sample):
             sends.setdefault(sample.sent_at, sample)
     bad = tuple(sends.values())
     blamed = [s for s in bad if s.detail != "certificate" and (
         s.detail in UNWELL or (heard is not None and heard > s.sent_at))]
+    sent = [s.sent_at for s in blamed if s.detail not in UNWELL]
+    if sent and max(sent) - min(sent) < SPREAD_S:
+        blamed = [s for s in blamed if s.detail in UNWELL]
     tried = bad[0].at if bad else good
     return PathReading(
         good, tried, len(blamed), sum(s.detail in UNWELL for s in blamed), len(bad),

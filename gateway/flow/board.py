@@ -52,6 +52,7 @@ from gateway.core.verdict import (
     changes,
     dead_link,
     is_captive,
+    is_doubted,
     is_heard,
     judge,
     read_link,
@@ -128,6 +129,7 @@ class Board:
         self._modes = {
             (tenant, upstream): ModeView(tenant, upstream, "NORMAL", now, "")
             for upstream, tenants in self._upstreams.items() for tenant in tenants}
+        self._explained: dict[str, Mono] = {}
         self._trials: dict[str, Mono] = {}
         self._retries: dict[tuple[str, str], Mono] = {}
         self._standings: dict[tuple[str, str, str, str], Standing] = {}
@@ -162,7 +164,8 @@ class Board:
         """Whether it could change a state: a failure, or the end of one."""
         if not sample.ok or self._memories[sample.link].state != "UP":
             return True
-        if self._readings[sample.link].overdue:
+        if self._readings[sample.link].unanswered or any(
+                verdict.upstream == sample.target for verdict in self._verdicts):
             return True
         path = self._paths.get((sample.link, sample.target))
         return path is not None and path.doubts > 0
@@ -173,7 +176,7 @@ class Board:
         questions = self._open[link]
         if len(questions) >= OPEN_MAX:
             del questions[next(iter(questions))]
-        questions[token] = Asked(target, self._clock.now())
+        questions[token] = Asked(target, self._clock.now(), target not in self._upstreams)
         return token
 
     def answered(self, link: str, token: int) -> None:
@@ -250,11 +253,15 @@ class Board:
         states = {name: memory.state for name, memory in self._memories.items()}
         well = [name for name, state in states.items()
                 if state == "UP" and not self._readings[name].overdue]
-        if states[link] in ("SUSPECT", "UNKNOWN") or self._readings[link].overdue or not well:
+        if states[link] in ("SUSPECT", "UNKNOWN") or self._is_waiting(link) or not well:
             return rules.probe_suspect_every_s
         if not self._links[link].metered or link == self._active or "SUSPECT" in states.values():
             return rules.probe_every_s
         return rules.probe_metered_every_s
+
+    def _is_waiting(self, link: str) -> bool:
+        """Something unanswered on a link that is not known to be dead: ask at once."""
+        return self._readings[link].unanswered > 0 and self._memories[link].state != "DOWN"
 
     def view(self) -> BoardView:
         """Return everything as one frozen value, for ``/status`` and telemetry."""
@@ -308,12 +315,17 @@ class Board:
     def _read_links(self, now: Mono) -> None:
         for link, ring in self._rings.items():
             seen = Seen(ring, self._open[link].values(), self._heard[link],
-                        self._carriers.get(link), self._proven[link])
+                        self._carriers.get(link), self._proven[link], self._doubted(link))
             reading = read_link(seen, self._stalls, self._rules, now)
             anchors = self._targets[link].values()
             if not reading.dead and is_captive(anchors):
                 reading = replace(reading, dead="CAPTIVE")
             self._readings[link] = reading
+
+    def _doubted(self, link: str) -> frozenset[str]:
+        return frozenset(target for target, ring in self._targets[link].items()
+                         if target not in self._upstreams and ring and not ring[-1].ok
+                         and is_doubted(ring, self._heard[link]))
 
     def _turn_links(self, now: Mono) -> bool:
         wall = self._clock.wall()
@@ -351,13 +363,18 @@ class Board:
         usable = tuple(link for link in self._preferred
                        if self._memories[link].state in CARRIES | {"DRAINING"})
         self._paths = {
-            (link, upstream): read_path(ring, self._heard[link], self._rules, now)
+            (link, upstream): read_path(
+                ring, self._heard[link],
+                max(self._memories[link].clean_since, self._explained.get(upstream, Mono(0.0))),
+                self._rules, now)
             for link in self._preferred for upstream in self._upstreams
             if (ring := self._targets[link].get(upstream))}
         after = judge(self._verdicts, self._upstreams, usable, self._paths, self._rules, now)
         said = changes(self._verdicts, after, now)
         self._verdicts = after
         for judged in said:
+            if judged.over and judged.verdict.kind == "UPSTREAM_DOWN":
+                self._explained[judged.verdict.upstream] = now
             self._told(judged)
 
     def _note_active(self, now: Mono) -> None:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 
+from chaos.weather import Verb
 from gateway.core.link import Link, LinkRules, LinkTurned, Probe
 from gateway.core.maintenance import Window
 from gateway.core.message import Arrived, Outbound
@@ -75,11 +76,14 @@ class Watched:
 async def watched(links: tuple[Link, ...] = (FIBRE, SIM), *, upstreams: tuple[str, ...] = ("gpc",),
                   rules: LinkRules | None = None, windows: tuple[Window, ...] = (),
                   seed: int = 1, per_s: float = 0.0, loaded: tuple[str, ...] | None = None,
-                  patience_s: float = 3.0) -> AsyncIterator[Watched]:
+                  patience_s: float = 3.0, weather: tuple[Verb, ...] = (),
+                  warm_s: float = 3.0) -> AsyncIterator[Watched]:
     """Run a board and its watch over a world; with ``per_s`` each ``loaded`` upstream is read."""
     clock = SimClock()
     told: list[Transition] = []
     world = World(clock, links, upstreams, seed)
+    for verb in weather:
+        await world.apply(verb)
     board = Board(links, dict.fromkeys(upstreams, TENANTS), rules or LinkRules(), windows, clock,
                   told.append)
     watch = Watch(board, {link.id: world.prober(link.id) for link in links}, links, clock,
@@ -90,7 +94,7 @@ async def watched(links: tuple[Link, ...] = (FIBRE, SIM), *, upstreams: tuple[st
         if per_s:
             tasks += [group.create_task(it.load(name, per_s, patience_s))
                       for name in loaded or upstreams]
-        await clock.advance(3.0)
+        await clock.advance(warm_s)
         yield it
         for task in tasks:
             task.cancel()

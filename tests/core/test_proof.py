@@ -1,0 +1,63 @@
+"""Proofs of path age out; a refusal bars a path only when another granted the same request."""
+
+from gateway.core.instant import Mono
+from gateway.core.proof import PROOFS_MAX, SERIALS_MAX, Proofs
+
+
+def test_a_success_proves_its_path_and_root_for_65_minutes() -> None:
+    proofs = Proofs()
+    assert proofs.saw("A", "gpc", "fhir", "fibre", 200, 1, Mono(0.0))
+    assert not proofs.saw("A", "gpc", "fhir", "fibre", 200, 2, Mono(1.0))
+    assert proofs.proven("A", "gpc", "fhir", Mono(3901.0)) == {"fibre"}
+    assert proofs.proven("A", "gpc", "fhir", Mono(3901.1)) == frozenset()
+    assert proofs.proven("A", "gpc", "other", Mono(2.0)) == frozenset()
+    assert proofs.proven("B", "gpc", "fhir", Mono(2.0)) == frozenset()
+
+
+def test_no_other_status_proves_anything() -> None:
+    proofs = Proofs()
+    for status in (199, 300, 304, 400, 401, 403, 404, 410, 500, 503):
+        proofs.saw("A", "gpc", "fhir", "fibre", status, status, Mono(0.0))
+    assert proofs.proven("A", "gpc", "fhir", Mono(1.0)) == frozenset()
+    assert proofs.ineligible("A", "gpc", Mono(1.0)) == frozenset()
+
+
+def test_a_refusal_bars_the_path_only_when_another_granted_the_same_request() -> None:
+    proofs = Proofs()
+    proofs.saw("A", "gpc", "fhir", "sim", 403, 1, Mono(0.0))
+    proofs.saw("A", "gpc", "fhir", "fibre", 200, 2, Mono(0.0))
+    assert proofs.ineligible("A", "gpc", Mono(1.0)) == frozenset()
+    assert proofs.saw("A", "gpc", "fhir", "fibre", 200, 1, Mono(1.0))
+    assert proofs.ineligible("A", "gpc", Mono(1.0)) == {"sim"}
+    assert proofs.ineligible("B", "gpc", Mono(1.0)) == frozenset()
+    assert proofs.ineligible("A", "gpc", Mono(900.9)) == {"sim"}
+    assert proofs.ineligible("A", "gpc", Mono(901.0)) == frozenset()
+
+
+def test_a_success_over_a_barred_path_lifts_the_bar() -> None:
+    proofs = Proofs()
+    proofs.saw("A", "gpc", "fhir", "sim", 401, 1, Mono(0.0))
+    proofs.saw("A", "gpc", "fhir", "fibre", 201, 1, Mono(0.0))
+    proofs.saw("A", "gpc", "fhir", "sim", 200, 2, Mono(1.0))
+    assert proofs.ineligible("A", "gpc", Mono(1.0)) == frozenset()
+
+
+def test_what_is_remembered_has_a_limit_and_the_oldest_goes_first() -> None:
+    proofs = Proofs()
+    for number in range(PROOFS_MAX + 1):
+        proofs.saw("A", "gpc", f"root{number}", "fibre", 200, number, Mono(0.0))
+    assert proofs.proven("A", "gpc", "root0", Mono(1.0)) == frozenset()
+    assert proofs.proven("A", "gpc", "root1", Mono(1.0)) == {"fibre"}
+
+    proofs.saw("A", "gpc", "fhir", "sim", 403, -1, Mono(0.0))
+    for number in range(SERIALS_MAX):
+        proofs.saw("A", "gpc", "fhir", "fibre", 200, 10_000 + number, Mono(0.0))
+    proofs.saw("A", "gpc", "fhir", "fibre", 200, -1, Mono(0.0))
+    assert proofs.ineligible("A", "gpc", Mono(1.0)) == frozenset()
+
+
+def test_the_newest_proof_of_each_path_is_shown_without_its_root() -> None:
+    proofs = Proofs()
+    proofs.saw("A", "gpc", "fhir", "fibre", 200, 1, Mono(0.0))
+    proofs.saw("A", "gpc", "docs", "fibre", 200, 2, Mono(8.0))
+    assert proofs.newest(Mono(10.0)) == (("A", "gpc", "fibre", 2.0),)
