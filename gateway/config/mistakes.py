@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -85,11 +86,18 @@ def validated(model: type[M], raw: Mapping[str, Any], mistakes: Mistakes) -> M |
         try:
             return model.model_validate(mended)
         except ValidationError as error:
-            for each in error.errors(include_url=False):
+            errors = [each for each in error.errors(include_url=False) if _is_own(each)]
+            for each in errors:
                 _note(model, each, mistakes)
-            for each in error.errors(include_url=False):
+            for each in errors:
                 _mend(mended, each["loc"], each["type"])
     return None
+
+
+def _is_own(error: Any) -> bool:
+    """False for a list that is called too short only because an item of it is wrong."""
+    return not (error["type"] == "too_short"
+                and len(error["input"]) >= error["ctx"]["min_length"])
 
 
 def _note(model: type[BaseModel], error: Any, mistakes: Mistakes) -> None:
@@ -106,10 +114,15 @@ def _note(model: type[BaseModel], error: Any, mistakes: Mistakes) -> None:
         mistakes.add(where, _words(error), error["input"])
 
 
+@cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
+
+
 def _keys(model: type[BaseModel], where: Where) -> list[str]:
     """The keys that the table at ``where`` knows."""
-    definitions = model.model_json_schema().get("$defs", {})
-    node: dict[str, Any] = model.model_json_schema()
+    node = _schema(model)  # 40 ms to make, so made once
+    definitions = node.get("$defs", {})
     for part in where[:-1]:
         if isinstance(part, int):
             node = node.get("items", {})
