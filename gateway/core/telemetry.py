@@ -410,6 +410,7 @@ class ReportRules:
     steady_s: float = 60.0  # a connection this old proves that the broker can hold us
     reassert_s: float = 5.0  # between two presences put over a stale "lost"
     leave_s: float = 3.0  # what an orderly stop waits for the broker
+    outbox_look_s: float = 60.0  # it is asked this often although nothing was told
     outbox_pause_s: float = 10.0  # before a full or busy outbox is asked again
     intake_max: int = 1024  # events in memory until the outbox has them; beyond it counted only
 

@@ -123,6 +123,7 @@ class Report:
         self._on = ""
         self._since = clock.now()
         self._dark_s = 0.0
+        self._acked: tuple[Row, ...] = ()
         self._told: deque[Event] = deque()
         self._intake = asyncio.Event()
         self._emptied = asyncio.Event()
@@ -351,18 +352,21 @@ class Report:
             self._due.clear()
             try:
                 if not await self._drain_some(broker, sess):
-                    await self._due.wait()
+                    await _race(self._due.wait(), self._clock.sleep(self._rules.outbox_look_s))
             except GatewayError as error:  # a row that stays is sent again, under its number
                 _log.debug("the outbox is in trouble", extra={"why": type(error).__name__})
                 await self._clock.sleep(self._rules.outbox_pause_s)
 
     async def _drain_some(self, broker: Broker, sess: int) -> bool:
         rows = await self._outbox.oldest(BATCH_MAX)
+        if rows and rows == self._acked:  # the disk is full: they could not be taken out
+            await self._clock.sleep(self._rules.outbox_pause_s)
         self._note_high(rows)
         for batch in batches(rows):
             await _send(broker, telemetry.events(batch, self._envelope(sess), self._me.ids))
             await self._outbox.sent(batch)
             self._sent_rows += len(batch)
+        self._acked = rows
         return bool(rows)
 
     def _presence(self, st: PresenceCode, sess: int) -> Message:

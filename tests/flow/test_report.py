@@ -34,11 +34,13 @@ IDS = frozenset({GW, "fibre", "lte", "1.0"})
 
 @dataclass
 class MemoryOutbox:
-    """An outbox that loses all with the process; ``busy`` refuses the next calls."""
+    """An outbox that loses all with the process; ``busy`` refuses the next calls,
+    ``stuck`` takes nothing out."""
 
     rows: list[Row] = field(default_factory=list)
     given: int = 0
     busy: int = 0
+    stuck: bool = False
 
     async def append(self, event: Event) -> Row | None:
         self._may_refuse()
@@ -52,7 +54,8 @@ class MemoryOutbox:
         return tuple(self.rows[:n])
 
     async def sent(self, rows: tuple[Row, ...]) -> None:
-        self.rows = [row for row in self.rows if row not in rows]
+        if not self.stuck:
+            self.rows = [row for row in self.rows if row not in rows]
 
     def _may_refuse(self) -> None:
         if self.busy:
@@ -382,6 +385,20 @@ async def test_a_busy_outbox_costs_the_event_but_never_the_connection(desk: Desk
         assert desk.report.view().dropped == 2
         assert desk.air.rows() == [1]
         assert len(desk.air.dialled) == 1
+
+
+async def test_rows_that_cannot_be_taken_out_of_a_full_outbox_are_sent_again_only_now_and_then(
+        desk: Desk) -> None:
+    desk.outbox.stuck = True
+    desk.tell()
+    async with running(desk) as advance:
+        await advance(60.0)
+        assert 6 <= len(desk.air.rows()) <= 8
+        assert set(desk.air.rows()) == {1}
+
+        desk.outbox.stuck = False
+        await advance(11.0)
+        assert desk.outbox.rows == []
 
 
 async def test_a_stale_loss_read_back_is_overruled(desk: Desk) -> None:
