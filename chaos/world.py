@@ -34,8 +34,8 @@ LINKS: Final = ("fibre", "sim")
 TENANTS: Final = ("B81001", "A20047")
 READY_S: Final = 20.0
 STOP_S: Final = 35.0  # the drain's 30 s and a little
-SERVICE: Final = {"clinical": ("10.77.100.1", 8080), "broker": ("10.77.100.2", 1883),
-                  "echo": ("10.77.100.3", 7)}
+SERVICE: Final = {"clinical": ("10.77.100.1", 8080), "r4": ("10.77.100.1", 8081),
+                  "broker": ("10.77.100.2", 1883), "echo": ("10.77.100.3", 7)}
 Place: TypeAlias = tuple[str, int]
 
 
@@ -105,7 +105,7 @@ hold_s = {wanted.hold_s}
             digest = hashlib.sha256(api_key(tenant, client).encode()).hexdigest()
             parts.append(f'[[tenants.clients]]\nid = "{client}"\nkey_sha256 = "{digest}"\n'
                          f'copies = "{copies}"\n')
-    parts += [_upstream(tenant, reaches) for tenant in TENANTS]
+    parts += [_upstream(tenant, reaches) + _r4(tenant, reaches) for tenant in TENANTS]
     parts += [f'[[maintenance]]\nid = "CHG{n}"\nlink = "{link}"\nstart = "{_utc(start)}"\n'
               f'end = "{_utc(end)}"\ndrain_s = {drain_s}\n'
               for n, (link, start, end, drain_s) in enumerate(wanted.windows)]
@@ -134,6 +134,18 @@ def _upstream(tenant: str, reaches: Sequence[Reach]) -> str:
             'pack = "gp-connect-stu3"\nkeep = "continuity"\npermitted_by = "demonstration"\n')
     if not reaches[0].device:
         urls = ", ".join(f'{reach.link} = "http://{_at(reach.places["clinical"])}{root}"'
+                         for reach in reaches)
+        text += f"base_urls = {{ {urls} }}\n"
+    return text
+
+
+def _r4(tenant: str, reaches: Sequence[Reach]) -> str:
+    """The tenant's second upstream: an ordinary FHIR R4 server, on listeners of its own."""
+    text = (f'[[upstreams]]\nid = "r4-{tenant}"\ntenants = ["{tenant}"]\n'
+            f'base_url = "http://{_at(reaches[0].places["r4"])}/{tenant}/R4"\n'
+            'pack = "fhir-r4"\nkeep = "continuity"\npermitted_by = "demonstration"\n')
+    if not reaches[0].device:
+        urls = ", ".join(f'{reach.link} = "http://{_at(reach.places["r4"])}/{tenant}/R4"'
                          for reach in reaches)
         text += f"base_urls = {{ {urls} }}\n"
     return text
@@ -246,8 +258,8 @@ async def world(rig: RigName, home: Path, wanted: Wanted | None = None,
         else:
             free = dict.fromkeys(SERVICE, ("127.0.0.1", 0))
             places = await _services(stack, home, (), free, "127.0.0.1", patients)
-            doors = {link: [Forward(name, places[f"clinical-{link}"] if name == "clinical"
-                                    else places[name]) for name in SERVICE] for link in LINKS}
+            doors = {link: [Forward(name, places.get(f"{name}-{link}") or places[name])
+                            for name in SERVICE] for link in LINKS}
             made, ports = await _doors(stack, rig, doors)
             reaches = [Reach(link, n, {name: ("127.0.0.1", port)
                                        for name, port in ports[link].items()})
@@ -268,13 +280,18 @@ async def _services(stack: AsyncExitStack, home: Path, inside: tuple[str, ...],
                     at: Mapping[str, Place], control: str, patients: int) -> dict[str, Place]:
     """Start clinical system, anchor and broker; return where each listens."""
     host, port = at["clinical"]
-    listen = [f"--listen={name}={host}:{port}" for name in
-              ([f"clinical-{link}" for link in LINKS] if port == 0 else ["clinical"])]
+    r4 = _at(at["r4"])
+    # A dot says whose the listener is: "r4.sim" stays open when "gpc" is gone, and the reverse.
+    listen = [f"--listen={owner}.{name}={place}" for owner, name, place in (
+        *(("gpc", f"clinical-{link}", f"{host}:{port}") for link in LINKS if port == 0),
+        *(("r4", f"r4-{link}", r4) for link in LINKS if port == 0),
+        *((("gpc", "clinical", f"{host}:{port}"), ("r4", "r4", r4)) if port else ()))]
     said = await _start(stack, home / "clinical.log", (
         *inside, sys.executable, "-m", "chaos.clinical_system", *listen,
         f"--control={control}:0", f"--patients={patients}", "--pace=0.1"))
     ports = json.loads(said)
-    places: dict[str, Place] = {name: (host, number) for name, number in ports.items()}
+    places: dict[str, Place] = {name.rpartition(".")[2]: (host, number)
+                                for name, number in ports.items()}
     places["control"] = (control, ports["control"])
     said = await _start(stack, home / "echo.log", (
         *inside, sys.executable, "-m", "chaos.rig.echo", _at(at["echo"])))
