@@ -83,7 +83,8 @@ class LinkResolver(AbstractResolver):
         self._names: dict[str, _Name] = {}
         self._hosts = _read_hosts(Path(hosts_file))
         self._families = _families(link)
-        self._channel = _channel(link) if link.resolvers else None
+        self._channels: set[aiodns.DNSResolver] = set()
+        self._spent: list[aiodns.DNSResolver] = []
         self._threads = None if link.resolvers else ThreadPoolExecutor(
             SYSTEM_THREADS, thread_name_prefix=f"dns-{link.id}")
         self._closed = False
@@ -121,8 +122,9 @@ class LinkResolver(AbstractResolver):
     async def close(self) -> None:
         """Let go of the channel or the threads; lookups under way end as failures."""
         self._closed = True
-        if self._channel is not None:
-            await self._channel.close()
+        for channel in (*self._channels, *self._spent):
+            await channel.close()
+        self._spent.clear()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -133,6 +135,8 @@ class LinkResolver(AbstractResolver):
         return self._hosts.get(host.lower().rstrip("."), ())
 
     async def _look_up(self, host: str) -> tuple[str, ...]:
+        while self._spent:
+            await self._spent.pop().close()
         now = self._clock.now()
         name = self._name(host)
         if now < name.expires:
@@ -170,29 +174,36 @@ class LinkResolver(AbstractResolver):
             return name.lookup
         done = name.lookup = self._loop.create_future()
         sent_at = self._clock.now()
-        questions: set[asyncio.Future[Found]] = set()
+        channel = None if self._threads or self._closed else _channel(self._link)
+        questions = self._ask(host, channel)
         answers: list[asyncio.Future[Found]] = []
 
-        def heard(answer: asyncio.Future[Found]) -> None:
-            answers.append(answer)
+        def heard(answer: asyncio.Future[Found] | None) -> None:
+            answers.extend([answer] if answer is not None else [])
             if len(answers) == len(questions):
                 self._learn(name, answers, sent_at)
+                self._spend(channel)
                 done.set_result(None)
 
-        questions |= self._ask(host)
-        if not questions:
-            self._learn(name, answers, sent_at)
-            done.set_result(None)
         for question in questions:
             question.add_done_callback(heard)
+        if not questions:
+            heard(None)
         return done
 
-    def _ask(self, host: str) -> set[asyncio.Future[Found]]:
+    def _ask(self, host: str, channel: aiodns.DNSResolver | None) -> set[asyncio.Future[Found]]:
         if self._closed:
             return set()
-        if self._channel is not None:
-            return {_query(self._loop, self._channel, host, kind) for kind in self._families}
-        return {self._loop.run_in_executor(self._threads, _system, host)}
+        if channel is None:
+            return {self._loop.run_in_executor(self._threads, _system, host)}
+        self._channels.add(channel)
+        return {_query(self._loop, channel, host, kind) for kind in self._families}
+
+    def _spend(self, channel: aiodns.DNSResolver | None) -> None:
+        """Its callbacks run inside the channel, so it is closed by whoever asks next."""
+        if channel is not None:
+            self._channels.discard(channel)
+            self._spent.append(channel)
 
     def _learn(self, name: _Name, answers: list[asyncio.Future[Found]], sent_at: Mono) -> None:
         name.lookup = None
@@ -213,7 +224,11 @@ class LinkResolver(AbstractResolver):
 
 
 def _channel(link: Link) -> aiodns.DNSResolver:
-    """One c-ares channel bound like the link. With two servers the second is the retry."""
+    """A c-ares channel bound like the link. With two servers the second is the retry.
+
+    Each lookup has its own (0.3 ms): c-ares keeps a cache of its own that pycares cannot turn off,
+    and an answer out of that would count as a sign of life of a link that is dead.
+    """
     tries = 2 if len(link.resolvers) == 1 else 1
     return aiodns.DNSResolver(
         nameservers=list(link.resolvers), timeout=LOOKUP_S, tries=tries,

@@ -34,10 +34,10 @@ class LoopClock:
 @contextlib.asynccontextmanager
 async def sending(*upstreams: UpstreamAt, link: Link = FIBRE, seen: list[Sample] | None = None,
                   connections_max: int = 512, path_connections_max: int = 128,
-                  ) -> AsyncIterator[LinkSender]:
-    """A LinkSender over loopback, closed afterwards."""
+                  resolver: LinkResolver | None = None) -> AsyncIterator[LinkSender]:
+    """A LinkSender over loopback, closed afterwards with its resolver."""
     clock, samples = LoopClock(), seen if seen is not None else []
-    resolver = LinkResolver(link, clock, samples.append)
+    resolver = resolver or LinkResolver(link, clock, samples.append)
     at: Mapping[str, UpstreamAt] = {each.id: each for each in upstreams}
     sender = LinkSender(link, at, resolver, samples.append, clock,
                         connections_max=connections_max, path_connections_max=path_connections_max)
