@@ -165,6 +165,14 @@ class Site:
             found: dict[str, Any] = await reply.json()
             return found
 
+    async def stored(self) -> None:
+        """Return when nothing waits to be stored; five seconds at most."""
+        for _ in range(250):
+            if not any(store["queue"] for store in (await self.status())["stores"]):
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError("the store does not come to rest")
+
     async def stop(self) -> int:
         """TERM, wait for the drain, and return the exit code."""
         return await self._end(signal.SIGTERM)
