@@ -289,3 +289,6 @@ def _drop(client: aiomqtt.Client, sock: socket.socket) -> None:
     for gone in (client._connected, client._disconnected):
         if gone.done() and not gone.cancelled():
             gone.exception()  # fetched, so that asyncio does not report it as never retrieved
+
+
+assert_libraries_are_as_known()  # at the start, not in the middle of an outage

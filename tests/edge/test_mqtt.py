@@ -9,6 +9,7 @@ from typing import Any
 
 import aiomqtt
 import pytest
+import uvloop
 from paho.mqtt import client as paho
 
 from gateway.core.link import Link
@@ -50,6 +51,10 @@ async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
 
 @pytest.fixture
 def settings(broker: Mosquitto) -> Callable[..., Settings]:
+    return settings_for(broker)
+
+
+def settings_for(broker: Mosquitto) -> Callable[..., Settings]:
     def make(gw: str = GW, **changes: Any) -> Settings:
         leaf = broker.leaf(gw)
         tls = tls_context(str(broker.ca.cert), str(leaf.cert), str(leaf.key))
@@ -154,7 +159,7 @@ async def test_an_orderly_end_is_no_loss_and_a_broken_one_is(
 
 @pytest.mark.parametrize("stage", ["dial", "handshake", "connack"])
 async def test_a_broker_that_says_nothing_costs_no_more_than_our_patience(
-        settings: Callable[..., Settings], broker: Mosquitto, stage: str) -> None:
+        settings: Callable[..., Settings], stage: str) -> None:
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen(1)
@@ -272,3 +277,20 @@ async def test_an_error_tells_a_code_and_never_a_word_of_the_broker_s() -> None:
         raise aiomqtt.MqttError("patient 9990000018")
 
     assert "9990000018" not in str(told.value)
+
+
+def test_the_door_is_the_same_on_uvloop_which_the_daemon_runs_on(tmp_path: Path) -> None:
+    """The two loops differ where sockets are watched by number, closed, or dialled."""
+    async def whole() -> None:
+        async with mosquitto(tmp_path) as broker:
+            make = settings_for(broker)
+            await test_what_we_publish_reaches_the_console_with_its_retain_and_quality(broker, make)
+            await test_the_same_identity_over_another_link_takes_the_session_over(make)
+            await test_an_orderly_end_is_no_loss_and_a_broken_one_is(broker, make)
+            await test_a_publish_that_a_frozen_broker_never_acknowledges_ends_as_an_error(
+                broker, make)
+            for stage in ("dial", "handshake", "connack"):
+                await test_a_broker_that_says_nothing_costs_no_more_than_our_patience(make, stage)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(whole())
