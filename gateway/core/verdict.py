@@ -35,8 +35,14 @@ HORIZON_S: Final = 5.0
 CAPTIVE_ROW: Final = 2
 """Wrong contents in a row: one may be an anchor that is being upgraded."""
 
-NO_EVIDENCE: Final = frozenset({"abandoned", "busy", "link_down", "stale"})
+NO_EVIDENCE: Final = frozenset({"busy", "link_down", "stale"})
 """Ends of a send that say nothing of the network: we ended it, or an idle connection was closed."""
+
+UNACKED: Final = "abandoned"
+"""A send that we ended while its bytes were unacknowledged: about the link, not the upstream."""
+
+UNACKED_MIN: Final = 2
+"""Such sends since the last success that make a link suspect (links.md section 7: two flows)."""
 
 UNWELL: Final = frozenset({"502", "503", "504"})
 """Statuses by which an upstream says that it cannot serve (design 5.2)."""
@@ -136,6 +142,7 @@ class _Lost:
     sent_at: Mono
     anchor: bool
     waited_s: float
+    unacked: bool = False
 
 
 def read_link(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono) -> Reading:
@@ -161,10 +168,13 @@ def read_link(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono) -> Readin
 
 
 def _is_overdue(lost: list[_Lost], doubted: frozenset[str], rules: LinkRules) -> bool:
-    """Two targets late, or one anchor half as late again: the next one's answer had its time.
+    """Two targets late, or one anchor half as late again (the next one's answer had its time),
+    or bytes of two sends unacknowledged.
 
     One upstream that is late, or that refuses at once, is no sign: it only quickens the probes.
     """
+    if sum(question.unacked for question in lost) >= UNACKED_MIN:
+        return True
     late = {question.target for question in lost if question.waited_s >= rules.late_s}
     return len(late) >= TARGETS_MIN or any(
         question.anchor and question.target not in doubted
@@ -196,7 +206,8 @@ def _unanswered(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono) -> list
         if is_missed(sample, bool(seen.proven)):
             end = now if sample.anchor else sample.at
             found.append(_Lost(sample.target, sample.sent_at, sample.anchor,
-                               end - sample.sent_at - stalled_s(stalls, sample.sent_at, end)))
+                               end - sample.sent_at - stalled_s(stalls, sample.sent_at, end),
+                               sample.detail == UNACKED))
     return found
 
 
@@ -294,7 +305,8 @@ def _is_good(sample: Sample) -> bool:
 def _is_bad(sample: Sample) -> bool:
     if sample.layer == "request" and sample.detail.isdigit():
         return sample.detail in UNWELL
-    return not sample.ok and sample.detail not in NO_EVIDENCE and sample.layer != "carrier"
+    return (not sample.ok and sample.layer != "carrier"
+            and sample.detail not in NO_EVIDENCE | {UNACKED})
 
 
 Paths: TypeAlias = Mapping[tuple[str, str], PathReading]

@@ -92,7 +92,7 @@ def test_what_never_answered_on_this_link_is_no_evidence_once_something_did() ->
     assert read_link(never, (), RULES, NOW).dead == "BLACKHOLE"
 
 
-@pytest.mark.parametrize("detail", ["abandoned", "busy", "link_down", "stale", "certificate"])
+@pytest.mark.parametrize("detail", ["busy", "link_down", "stale", "certificate"])
 def test_ends_that_tell_nothing_of_the_link_count_for_nothing(detail: str) -> None:
     samples = tuple(sent(95.0 + n / 5, detail, ok=False) for n in range(20))
     reading = read_link(Seen(samples, heard=Mono(94.0), proven=frozenset({"gpc"})), (), RULES, NOW)
@@ -117,6 +117,23 @@ def test_our_own_stall_is_taken_out_of_every_wait() -> None:
     reading = read_link(Seen((), asked, Mono(98.1), proven=BOTH), stall, RULES, NOW)
     assert reading.unanswered == 0
     assert read_link(Seen(SILENCE, (), Mono(98.0), proven=BOTH), stall, RULES, NOW).dead == ""
+
+
+def test_a_question_asked_before_a_stall_was_never_listened_to() -> None:
+    asked = (probe("echo", 96.9), probe("broker", 96.9), probe("echo", 96.95),
+             probe("broker", 96.95))
+    seen = Seen(asked, heard=Mono(96.8), proven=BOTH)
+    assert read_link(seen, (), RULES, NOW).dead == "BLACKHOLE"
+    assert read_link(seen, ((Mono(97.0), Mono(98.0)),), RULES, NOW).dead == ""
+
+
+def test_two_sends_given_up_unacknowledged_make_a_link_suspect_and_blame_no_upstream() -> None:
+    unacked = tuple(sent(99.7 + n / 100, "abandoned", ok=False, took=0.2) for n in range(4))
+    seen = Seen(unacked, heard=Mono(99.6), proven=frozenset({"gpc", *BOTH}))
+    assert read_link(seen, (), RULES, NOW).overdue
+    one = Seen(unacked[:1], heard=Mono(99.6), proven=frozenset({"gpc", *BOTH}))
+    assert not read_link(one, (), RULES, NOW).overdue
+    assert (path(unacked).failures, path(unacked).doubts) == (0, 0)
 
 
 def test_a_carrier_that_is_gone_is_dead_at_once() -> None:
