@@ -35,9 +35,10 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
 # Library -> who in gateway/ may import it. Third-party and not listed: refused. The standard
 # library is free but for what is listed here.
 KNOWN_BY: Final[dict[str, set[str]]] = {
-    "aiohttp": {"edge.http_in", "edge.http_connection", "edge.http_out", "edge.http_wire",
+    "aiohttp": {"edge.http_in", "edge.http_connection", "edge.http_answer",
+                "edge.http_upload", "edge.http_out", "edge.http_wire",
                 "edge.admin", "edge.dial", "edge.probe", "edge.resolver"},
-    "multidict": {"edge.http_in", "edge.http_out", "edge.http_wire"},
+    "multidict": {"edge.http_answer", "edge.http_out", "edge.http_wire"},
     "yarl": {"edge.http_out"},
     "aiomqtt": {"edge.mqtt"},
     "paho": {"edge.mqtt"},

@@ -9,21 +9,17 @@ import asyncio
 import contextlib
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from typing import Final, cast
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
-from multidict import CIMultiDict
 
 from gateway.core.access import Tenant, credentials, identify
-from gateway.core.fhir import JSON_TYPE, operation_outcome
-from gateway.core.message import WHOLE_BYTES_MAX, Answer, Body, Request, Streamed
-from gateway.core.wire import Framed, Head, Names, Refusal, Seen, examine, framed, normal_url
+from gateway.core.message import Answer, Request, Streamed
+from gateway.core.wire import Head, Names, Refusal, Seen, examine, normal_url
+from gateway.edge.http_answer import Manners, Spoken, let_go
 from gateway.edge.http_connection import (
     BodyBroken,
     Connection,
@@ -31,6 +27,7 @@ from gateway.edge.http_connection import (
     Server,
     assert_parser,
 )
+from gateway.edge.http_upload import BODY_BROKEN, BODY_TOO_LARGE, Upload
 from gateway.edge.tunnel import listening_socket
 from gateway.ports import Clock
 
@@ -41,11 +38,7 @@ TOO_MANY: Final = Refusal(
 TOO_MANY_CONNECTIONS: Final = Refusal(
     503, "throttled", "Too many connections.", True, (("Retry-After", "5"),)
 )
-BODY_TOO_LARGE: Final = Refusal(413, "too-long", "The request body is too large.", close=True)
-BODY_TOO_SLOW: Final = Refusal(408, "timeout", "The request body took too long.", close=True)
-BODY_BROKEN: Final = Refusal(400, "invalid", "The request body breaks its framing.", close=True)
 MISTAKE: Final = Refusal(500, "exception", "The gateway made a mistake; it has been logged.", True)
-UNWRITABLE: Final = Refusal(502, "exception", "The upstream's reply cannot be passed on.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +129,12 @@ class Door:
         self._upstreams = upstreams
         self._aliases = {normal_url(url).rstrip("/"): name for url, name in aliases.items()}
         self._serve = serve
-        self._clock = clock
         self._note = note
+        self._manners = Manners(
+            lambda: formatdate(clock.wall(), usegmt=True),  # RFC 9110 §5.6.7
+            lambda: self._draining,
+            settings.write_s,
+        )
         self._open: set[Connection] = set()
         self._in_flight: Counter[str] = Counter()
         self._serial = 0
@@ -247,7 +244,7 @@ class Door:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast(Connection, request.protocol)
         seen = connection.examined.popleft()
-        spoken = _Spoken(self, connection, request, seen)
+        spoken = Spoken(self._manners, connection, request, seen)
         try:
             await self._answered(spoken, seen, connection)
         except ConnectionError:
@@ -259,7 +256,7 @@ class Door:
         return spoken
 
     async def _answered(
-        self, spoken: "_Spoken", seen: Seen | Refusal, connection: Connection
+        self, spoken: Spoken, seen: Seen | Refusal, connection: Connection
     ) -> None:
         if isinstance(seen, Refusal):
             await self._refused(spoken, seen)
@@ -291,9 +288,11 @@ class Door:
         return None
 
     async def _served(
-        self, spoken: "_Spoken", seen: Seen, tenant: Tenant, client: str
+        self, spoken: Spoken, seen: Seen, tenant: Tenant, client: str
     ) -> None:
-        upload = _Upload(spoken, seen, tenant.body_bytes_max, self._settings.body_idle_s)
+        upload = Upload(
+            spoken.content, spoken.go_on, seen, tenant.body_bytes_max, self._settings.body_idle_s
+        )
         try:
             body = await upload.body()
         except BodyBroken:
@@ -311,7 +310,7 @@ class Door:
         except OSError as fault:  # not to be taken for the client's own connection
             raise ServeRaised from fault
         if upload.refusal is not None:  # its client must learn why, whatever the upstream said
-            _let_go(answer)
+            let_go(answer)
             await self._refused(spoken, upload.refusal, tenant.ods)
             return
         if isinstance(body, Streamed) and not spoken.content.is_eof():
@@ -319,240 +318,16 @@ class Door:
         try:
             await spoken.say(answer)
         finally:
-            _let_go(answer)
+            let_go(answer)
 
-    async def _refused(self, spoken: "_Spoken", refusal: Refusal, tenant: str = "") -> None:
+    async def _refused(self, spoken: Spoken, refusal: Refusal, tenant: str = "") -> None:
         self._note(Noted(refusal.status, refusal.code, tenant))
         await spoken.refuse(refusal)
 
     def _spoken_refusal(self, refusal: Refusal) -> web.StreamResponse:
         """For a head that never became a request; aiohttp then calls ``prepare``."""
         self._note(Noted(refusal.status, refusal.code))
-        return _Spoken(self, None, None, refusal)
-
-    def date(self) -> str:
-        """Now, as HTTP writes it (RFC 9110 §5.6.7)."""
-        return formatdate(self._clock.wall(), usegmt=True)
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether each answer is now its connection's last."""
-        return self._draining
-
-    @property
-    def settings(self) -> DoorSettings:
-        """As given."""
-        return self._settings
-
-
-class _Upload:
-    """A request's body on its way in: whole up to WHOLE_BYTES_MAX, streamed beyond.
-
-    ``refusal`` is set once the body broke a limit or its framing, also in mid-stream.
-    """
-
-    def __init__(self, spoken: "_Spoken", seen: Seen, bytes_max: int, idle_s: float) -> None:
-        self._spoken = spoken
-        self._content: StreamReader = spoken.content
-        self._seen = seen
-        self._bytes_max = bytes_max
-        self._idle_s = idle_s
-        self._count = 0
-        self.refusal: Refusal | None = None
-
-    async def body(self) -> Body:
-        """Return the body, asking for it first where the client waits to be asked.
-
-        Raises:
-            BodyBroken: it ended early, or broke its framing or a limit.
-        """
-        if not self._seen.has_body:
-            return b""
-        if self._seen.expects and not self._content.total_bytes:
-            self._spoken.go_on()
-        parts: list[bytes] = []
-        while (self._seen.length or 0) <= WHOLE_BYTES_MAX and self._count <= WHOLE_BYTES_MAX:
-            part = await self._next()
-            if not part:
-                return b"".join(parts)
-            parts.append(part)
-        return Streamed(self._stream(parts), self._seen.length)
-
-    async def _stream(self, parts: list[bytes]) -> AsyncIterator[bytes]:
-        while parts:
-            yield parts.pop(0)
-        while part := await self._next():
-            yield part
-
-    async def _next(self) -> bytes:
-        try:
-            async with asyncio.timeout(self._idle_s):
-                part = await self._content.readany()
-        except TimeoutError:
-            raise self._broken(BODY_TOO_SLOW) from None
-        except (ConnectionError, RequestPayloadError, PayloadAccessError, RuntimeError) as broken:
-            raise self._broken(BODY_BROKEN) from broken  # RuntimeError: the client is gone
-        self._count += len(part)
-        if self._count > self._bytes_max:
-            raise self._broken(BODY_TOO_LARGE)
-        return part
-
-    def _broken(self, refusal: Refusal) -> BodyBroken:
-        self.refusal = refusal
-        return BodyBroken(refusal.words)
-
-
-class _Spoken(web.StreamResponse):
-    """An answer as we write it: neither Server nor Content-Type is ever added."""
-
-    def __init__(
-        self,
-        door: Door,
-        connection: Connection | None,
-        request: web.BaseRequest | None,
-        seen: Seen | Refusal,
-    ) -> None:
-        super().__init__()
-        self._door = door
-        self._connection = connection
-        self._request = request
-        self._seen = seen
-        self._said = False
-        self._stays = False
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether another request may follow on this connection."""
-        return self._stays
-
-    @property
-    def content(self) -> StreamReader:
-        """The request's body as it comes in."""
-        assert self._request is not None
-        return self._request.content
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """aiohttp's call: a no-op once said; else the refusal of a head is said now."""
-        if not self._said and isinstance(self._seen, Refusal):
-            self._connection = cast(Connection, request.protocol)
-            self._request = request
-            await self.refuse(self._seen)
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """aiohttp's call: all has been written."""
-
-    def go_on(self) -> None:
-        """Ask for the body (RFC 9110 §10.1.1): our own answer to Expect."""
-        assert self._request is not None
-        if self._request.transport is not None:
-            self._request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    async def refuse(self, refusal: Refusal) -> None:
-        """Say ``refusal``; where the answer has begun, cut it off instead."""
-        assert self._connection is not None
-        if self._said:
-            self._connection.cut()
-            raise ConnectionResetError("a mistake after the answer had begun")
-        close = refusal.close or (isinstance(self._seen, Seen) and self._body_in_doubt(self._seen))
-        await self.say(_outcome(refusal, close))
-        # A sound body still under way is taken by aiohttp, for ten seconds at most.
-        if refusal.close and (self._connection.deaf or self.content.is_eof()):
-            await self._connection.linger()
-
-    def _body_in_doubt(self, seen: Seen) -> bool:
-        """A client that waits for a 100 may now send its body, or the next request."""
-        return seen.expects and not self.content.total_bytes and not self.content.is_eof()
-
-    async def say(self, answer: Answer) -> None:
-        """Write ``answer``.
-
-        Raises:
-            ConnectionError: the client is gone, or the body could not be written to its end; the
-                connection then ends without the last chunk or the missing bytes, or by reset.
-        """
-        assert self._request is not None
-        frame, headers = self._framed(answer)
-        writer = self._request.writer
-        try:
-            await writer.write_headers(f"HTTP/1.1 {answer.status} {answer.reason}", headers)
-        except ValueError:  # a control character in a field: a header injection, never passed on
-            _let_go(answer)
-            answer = _outcome(UNWRITABLE, close=False)
-            frame, headers = self._framed(answer)
-            await writer.write_headers(f"HTTP/1.1 {answer.status} {answer.reason}", headers)
-        self._said = True
-        self._stays = not frame.close
-        if frame.chunked:
-            writer.enable_chunking()
-        try:
-            await self._write_body(writer, answer, frame)
-        except ConnectionError:
-            raise
-        except OSError:  # a timeout: the client takes no more, or the upstream sends no more
-            self._cut()
-            raise ConnectionResetError("the answer could not be written to its end") from None
-
-    def _framed(self, answer: Answer) -> tuple[Framed, CIMultiDict[str]]:
-        assert self._request is not None
-        assert self._connection is not None
-        asked = self._seen if isinstance(self._seen, Seen) else None
-        method = asked.method if asked else self._request.method
-        version = asked.version if asked else "HTTP/1.1"
-        stays = self._request.keep_alive and not self._connection.closes_next
-        close = not stays or self._door.is_draining
-        frame = framed(answer, method, version, close, self._door.date())
-        return frame, CIMultiDict(frame.headers)
-
-    async def _write_body(
-        self, writer: AbstractStreamWriter, answer: Answer, frame: Framed
-    ) -> None:
-        write_s = self._door.settings.write_s
-        if not frame.has_body or not isinstance(answer.body, Streamed):
-            async with asyncio.timeout(write_s):
-                await writer.write_eof(answer.body if frame.has_body else b"")  # type: ignore[arg-type]  # bytes here
-            return
-        writer.send_headers()
-        count = 0
-        try:
-            async for chunk in cast(AsyncIterator[bytes], answer.body.source):
-                count += len(chunk)
-                if frame.length is not None and count > frame.length:
-                    raise BodyBroken("more bytes came than were promised")
-                async with asyncio.timeout(write_s):
-                    await writer.write(chunk)
-            if frame.length is not None and count < frame.length:
-                raise BodyBroken("fewer bytes came than were promised")
-        except BaseException:  # also when cancelled: what is incomplete never looks complete
-            self._cut()
-            raise
-        async with asyncio.timeout(write_s):
-            await writer.write_eof()
-
-    def _cut(self) -> None:
-        self._stays = False
-        if self._connection is not None:
-            self._connection.cut()
-
-
-def _outcome(refusal: Refusal, close: bool) -> Answer:
-    body = operation_outcome(refusal.code, refusal.words)
-    headers = (("Content-Type", JSON_TYPE), ("Cache-Control", "no-store"), *refusal.headers)
-    return Answer(refusal.status, _REASONS[refusal.status], headers, body, close=close)
-
-
-_REASONS: Final = {
-    400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
-    408: "Request Timeout", 413: "Content Too Large", 414: "URI Too Long",
-    417: "Expectation Failed", 431: "Request Header Fields Too Large",
-    500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable",
-    505: "HTTP Version Not Supported", 508: "Loop Detected",
-}  # fmt: skip
-
-
-def _let_go(answer: Answer) -> None:
-    if isinstance(answer.body, Streamed):
-        answer.body.close()
+        return Spoken(self._manners, None, None, refusal)
 
 
 def _bare(host: str) -> str:

@@ -10,9 +10,8 @@ import uvloop
 from gateway.core.access import Client, Tenant
 from gateway.core.message import Answer, Request, Streamed
 from gateway.edge.http_in import DoorSettings
-from tests.edge.test_http_in_bodies import flow
 from tests.kit.bad_requests import CASES, GOOD, request
-from tests.kit.door import KEY, ODS, VIA, Opened, Wire, hashed, opened, tenants
+from tests.kit.door import KEY, ODS, VIA, Opened, Wire, flow, hashed, opened, tenants
 from tests.kit.pki import Leaf, issue, make_ca
 
 

@@ -10,12 +10,12 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from gateway.core.access import Client, Tenant
-from gateway.core.message import Answer, Request
+from gateway.core.message import Answer, Request, Streamed
 from gateway.edge.http_in import Door, DoorSettings, Noted
-from tests.kit.bad_requests import render
+from tests.kit.bad_requests import render, request
 from tests.kit.clock import SimClock
 
 ODS: Final = "B81001"
@@ -162,3 +162,31 @@ class Wire:
     def close(self) -> None:
         """Close our side."""
         self.writer.close()
+
+
+async def read(body: object) -> bytes:
+    """The bytes of a body as serve was given it."""
+    if isinstance(body, Streamed):
+        return b"".join([part async for part in cast(AsyncIterator[bytes], body.source)])
+    assert isinstance(body, bytes)
+    return body
+
+
+def in_chunks(body: bytes, size: int = 7001) -> bytes:
+    """``body`` as a chunked body."""
+    parts = [body[at : at + size] for at in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+def posted(body: bytes, chunked: bool, *fields: bytes) -> bytes:
+    """A POST of ``body``, with a length or in chunks."""
+    if chunked:
+        return request(b"Transfer-Encoding: chunked", *fields, method=b"POST", body=in_chunks(body))
+    return request(b"Content-Length: %d" % len(body), *fields, method=b"POST", body=body)
+
+
+async def flow(data: bytes, size: int = 40_000) -> AsyncIterator[bytes]:
+    """A streamed body of ``data``, ``size`` bytes at a time."""
+    for at in range(0, len(data), size):
+        yield data[at : at + size]
+        await asyncio.sleep(0)
