@@ -72,6 +72,8 @@ program mosquitto mosquitto "MQTT broker; without it the demo looks for another 
 
 program nft nftables "namespace rig"
 program ip iproute2 "namespace rig"
+program systemd-analyze systemd "checks the service unit"
+program openssl openssl "certificates in tests"
 
 pin=github.com/Shopify/toxiproxy/v2
 if [ -x .tools/server ] && { ! has go || go version -m .tools/server | grep -q "$pin.*v2\.12\.0"; }; then

@@ -92,9 +92,10 @@ class Admin:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/status", self._status)
         app.router.add_get("/metrics", self._metrics)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False,
+                                     shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._address, self._port, shutdown_timeout=1.0).start()
+        await web.TCPSite(self._runner, self._address, self._port).start()
 
     async def close(self) -> None:
         """Stop; calling it twice is harmless."""
