@@ -111,6 +111,8 @@ class Dialler:
                 raise
 
     async def _connect(self, host: str, port: int, timeout: float) -> socket.socket:
+        if not 0 < port < 65536:
+            raise OSError(errno.EINVAL, "no such port")
         started = self._loop.time()
         results = await self._resolver.resolve(host, port)
         trouble: OSError = OSError(errno.EHOSTUNREACH, "no address")
@@ -140,6 +142,8 @@ class Dialler:
         Raises:
             OSError: no address answered in time.
         """
+        if not 0 < port < 65536:
+            raise OSError(errno.EINVAL, "no such port")
         trouble: OSError = OSError(errno.EHOSTUNREACH, "no address")
         for family, address in self._addresses(host, timeout):
             made = self.make_socket((family, socket.SOCK_STREAM, 0, "", ()))

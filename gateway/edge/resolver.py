@@ -39,6 +39,8 @@ EARLY: Final = 0.8
 KNOWN_GOOD_S: Final = 7 * 86400.0
 FAILURE_S: Final = 1.0
 NAMES_MAX: Final = 256
+NAME_MAX: Final = 253
+"""RFC 1035 §2.3.4, less the two octets that text does not show."""
 PROVED_MAX: Final = 4
 HOSTS_BYTES_MAX: Final = 1 << 20
 SYSTEM_THREADS: Final = 2
@@ -97,6 +99,8 @@ class LinkResolver(AbstractResolver):
         Raises:
             OSError: the name has no address on this link and never had one in seven days.
         """
+        if not host.isascii() or not 0 < len(host) <= NAME_MAX:
+            raise OSError(None, "no name of a host")
         addresses = self._fixed(host) or await self._look_up(host.lower().rstrip("."))
         results = [_result(host, address, port) for address in addresses]
         wanted = [each for each in results if family in (socket.AF_UNSPEC, each["family"])]

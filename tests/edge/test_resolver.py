@@ -259,6 +259,14 @@ async def test_without_servers_the_system_is_asked_in_threads_of_this_links_own(
     await free.close()
 
 
+@pytest.mark.parametrize("host", ["", "zoë.example", "a" * 254, "a" * 64 + ".example", "a..b",
+                                  "a b.example", "%", "a\x00b"])
+async def test_what_is_no_name_of_a_host_has_no_address(host: str) -> None:
+    async with name_server() as server, resolving(server) as resolver:
+        with pytest.raises(OSError, match="no"):
+            await addresses(resolver, host)
+
+
 async def test_a_closed_resolver_fails_instead_of_hanging() -> None:
     async with name_server(gpc=["127.0.0.1"]) as server, resolving(server) as resolver:
         await resolver.close()
