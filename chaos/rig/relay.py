@@ -139,8 +139,10 @@ class Relay:
             self._deafen(door)
             for pair in tuple(door.pairs):
                 _cancel(pair.task)
+        ours = isinstance(error, asyncio.CancelledError)  # the group must know; others pass by
         try:
-            await self._group.__aexit__(kind, error, trace)
+            await (self._group.__aexit__(kind, error, trace) if ours
+                   else self._group.__aexit__(None, None, None))
         finally:
             self._let_go()
 

@@ -244,3 +244,11 @@ async def test_the_rig_refuses_what_is_not_its_own(relay: Relay, verb: Verb) -> 
     assert not rig.can(verb)
     with pytest.raises(ValueError, match="cannot make"):
         await rig.apply(verb)
+
+
+async def test_a_mistake_in_the_block_comes_out_as_it_is(echo: Echo) -> None:
+    with pytest.raises(KeyError):
+        async with Relay("fibre", [Forward("echo", ("127.0.0.1", echo.port))]) as relay:
+            _, writer = await dial(relay)
+            writer.close()
+            raise KeyError
