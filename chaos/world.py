@@ -27,12 +27,13 @@ from chaos.rig.echo import ANCHOR
 from chaos.rig.namespaces import CONTROL_UP, Namespaces, visit
 from chaos.rig.relay import Forward, Relay, RelayRig
 from chaos.rig.toxiproxy import Toxiproxies
-from chaos.weather import Rig, UpstreamGone, UpstreamHung, UpstreamStatus, Verb
+from chaos.weather import Heal, Rig, UpstreamGone, UpstreamHung, UpstreamStatus, Verb
 
 RigName: TypeAlias = Literal["relay", "toxiproxy", "namespaces"]
 LINKS: Final = ("fibre", "sim")
 TENANTS: Final = ("B81001", "A20047")
 READY_S: Final = 20.0
+LEAD_S: Final = 5.0
 STOP_S: Final = 35.0  # the drain's 30 s and a little
 SERVICE: Final = {"clinical": ("10.77.100.1", 8080), "r4": ("10.77.100.1", 8081),
                   "broker": ("10.77.100.2", 1883), "echo": ("10.77.100.3", 7)}
@@ -59,20 +60,33 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a run asks of its gateway's configuration."""
+    """What a run asks of its gateway's configuration.
+
+    ``windows`` count from ``World.epoch``, LEAD_S after the configuration is written: a gateway
+    reads its calendar once, and must have come up by then.
+    """
 
     hold_s: float = 4.0
     will_delay_s: int = 5
-    windows: tuple[tuple[str, float, float, float], ...] = ()  # link, start, end (epoch), drain_s
+    windows: tuple[tuple[str, float, float, float], ...] = ()  # link, from, to, drain_s: see epoch
     requests_max: int = 256
+
+
+def _ends_trouble(verb: Verb) -> bool:
+    """Trouble counts from before it is made, and its end from after."""
+    match verb:
+        case Heal() | UpstreamStatus(_, 0) | UpstreamGone(_, False) | UpstreamHung(_, False):
+            return True
+        case _:
+            return False
 
 
 def _at(place: Place) -> str:
     return f"{place[0]}:{place[1]}"
 
 
-def configuration(wanted: Wanted, reaches: Sequence[Reach], state: Path, port: int,
-                  admin: int) -> str:
+def configuration(wanted: Wanted, reaches: Sequence[Reach], state: Path, port: int, admin: int,
+                  epoch: float) -> str:
     """Return the TOML of a gateway with two tenants, two links and a continuity copy."""
     parts = [f'''[gateway]
 name = "{TENANTS[0]}-a"
@@ -106,8 +120,8 @@ hold_s = {wanted.hold_s}
             parts.append(f'[[tenants.clients]]\nid = "{client}"\nkey_sha256 = "{digest}"\n'
                          f'copies = "{copies}"\n')
     parts += [_upstream(tenant, reaches) + _r4(tenant, reaches) for tenant in TENANTS]
-    parts += [f'[[maintenance]]\nid = "CHG{n}"\nlink = "{link}"\nstart = "{_utc(start)}"\n'
-              f'end = "{_utc(end)}"\ndrain_s = {drain_s}\n'
+    parts += [f'[[maintenance]]\nid = "CHG{n}"\nlink = "{link}"\nstart = "{_utc(epoch + start)}"\n'
+              f'end = "{_utc(epoch + end)}"\ndrain_s = {drain_s}\n'
               for n, (link, start, end, drain_s) in enumerate(wanted.windows)]
     return "\n".join(parts)
 
@@ -160,8 +174,9 @@ class World:
     port: int
     admin: int
     control: Place
-    broker: Place | None
+    broker: Place
     config: Path
+    epoch: float  # when a story with maintenance windows begins: they are counted from here
     child: asyncio.subprocess.Process | None = None
     changes: list[tuple[float, Verb]] = field(default_factory=list)
 
@@ -172,7 +187,8 @@ class World:
 
     async def weather(self, verb: Verb) -> None:
         """Make ``verb`` happen, by the rig or, for an upstream's manners, by the upstream."""
-        self.changes.append((time.time(), verb))
+        if not _ends_trouble(verb):
+            self.changes.append((time.time(), verb))
         if isinstance(verb, UpstreamStatus | UpstreamGone | UpstreamHung):
             said = {"verb": type(verb).__name__, **dataclasses.asdict(verb)}
             status, _ = await fetch(self.control, "POST", "/__weather", json.dumps(said).encode())
@@ -180,6 +196,8 @@ class World:
                 raise RuntimeError(f"the clinical system refused {said['verb']}: {status}")
         else:
             await self.rig.apply(verb)
+        if _ends_trouble(verb):
+            self.changes.append((time.time(), verb))
 
     async def start(self) -> float:
         """Start the gateway and wait for ``/readyz``; return the seconds that took."""
@@ -340,9 +358,10 @@ async def _end(child: asyncio.subprocess.Process) -> None:
 async def _gateway(stack: AsyncExitStack, rig: Rig, home: Path, wanted: Wanted,
                    reaches: Sequence[Reach], places: Mapping[str, Place]) -> World:
     port, admin = _free_port(), _free_port()
+    epoch = float(int(time.time() + LEAD_S))
     config = _write(home / "gateway.toml",
-                    configuration(wanted, reaches, home / "state", port, admin))
-    made = World(rig, home, port, admin, places["control"], places.get("broker"), config)
+                    configuration(wanted, reaches, home / "state", port, admin, epoch))
+    made = World(rig, home, port, admin, places["control"], places["broker"], config, epoch)
     keys = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", "keys", "init", "--config", str(config),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
