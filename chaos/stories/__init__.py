@@ -1,0 +1,17 @@
+"""Every story that can be told, by name. ``kent`` joins several and belongs to the demo."""
+
+from typing import Final
+
+from chaos.stories import (
+    adastra_isolation,
+    flapping,
+    kent_both_links,
+    kent_maintenance,
+    one_tenant_down,
+    silent_blackhole,
+)
+from chaos.story import Story
+
+STORIES: Final[dict[str, Story]] = {story.name: story for story in (
+    kent_maintenance.STORY, silent_blackhole.STORY, kent_both_links.STORY,
+    adastra_isolation.STORY, one_tenant_down.STORY, flapping.STORY)}

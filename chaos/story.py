@@ -1,0 +1,53 @@
+"""What a story is: phases of weather over a steady load, and the promises that it puts to the test.
+
+Each module of ``chaos/stories/`` holds one, as ``STORY``. A story names links ``fibre`` (the
+preferred) and ``sim``, and upstreams by what the clinical system calls them: ``gpc`` for all,
+``gpc:B81001`` for one tenant's.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from chaos.weather import Verb
+
+ALWAYS: Final = frozenset({1, 2, 9})
+"""Promises that any story exercises: it reads, it books, and it leaves files to be searched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """``verbs`` happen, in order, when the phase begins; then it lasts ``seconds``.
+
+    ``unread`` asks in this phase, a few times a second, for patients never read before: without a
+    path they must be refused, and said to be not known. ``cut_off`` phases have no way to any
+    upstream: every known read of a client that takes copies must be answered all the same.
+    """
+
+    name: str
+    seconds: float
+    verbs: tuple[Verb, ...] = ()
+    unread: bool = False
+    cut_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One story. ``windows`` are maintenance windows (link, from, to, drain) in seconds of it.
+
+    ``hold_s`` is how long a healed link must prove itself here; a practice's own is a minute.
+    ``switches_max`` bounds the switches of links that the whole story may take.
+    """
+
+    name: str
+    sentence: str
+    phases: tuple[Phase, ...]
+    exercises: frozenset[int]
+    hold_s: float = 3.0
+    windows: tuple[tuple[str, float, float, float], ...] = ()
+    reads_a_second: float = 30.0
+    switches_max: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts, without what it takes to build its world (2 to 4 s)."""
+        return sum(phase.seconds for phase in self.phases)
