@@ -38,8 +38,16 @@ PIPELINE_MAX: Final = 8  # requests waiting behind the one in work; then the soc
 
 FIELDS_MAX: Final = 256  # field lines in one head; GP Connect clients send some 20
 
-_SILENT: Final = logging.Logger("gateway.edge.http_in.silent")
-_SILENT.disabled = True  # aiohttp's own lines hold URLs, hence NHS numbers
+
+
+def _silent() -> logging.Logger:
+    """A logger that says nothing: aiohttp's own lines hold URLs, hence NHS numbers."""
+    logger = logging.Logger("gateway.edge.http_in.silent")
+    logger.disabled = True
+    return logger
+
+
+_SILENT: Final = _silent()
 _STRAY: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\x00")
 
 LINE_TOO_LONG: Final = Refusal(414, "too-long", "The request line is too long.", close=True)

@@ -133,3 +133,37 @@ async def test_a_body_that_stalls_is_408() -> None:
         assert (await wire.answer())[0] == 408
         assert not gateway.arrived
         wire.close()
+
+
+async def test_a_whole_body_that_trickles_is_408_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.edge.http_upload.WHOLE_S", 0.3)
+    async with opened() as gateway:
+        wire = await gateway.connect()
+        await wire.send(gateway.render(request(b"Content-Length: 999", method=b"POST")))
+        async with asyncio.TaskGroup() as group:
+            answered = group.create_task(wire.answer())
+            while not answered.done():
+                wire.writer.write(b"a")
+                await asyncio.sleep(0.05)
+
+        assert answered.result()[0] == 408
+        assert not gateway.arrived
+
+
+async def test_an_answer_before_the_end_of_a_stream_is_the_connections_last() -> None:
+    async def hasty(request: Request) -> Answer:
+        return Answer(413, "", (), b"too much for me")
+
+    async with opened(hasty) as gateway:
+        wire = await gateway.connect()
+        size = 5 << 20
+        raw = gateway.render(request(b"Content-Length: %d" % size, method=b"POST"))
+        await wire.send(raw + b"a" * 1000)
+        status, head, _ = await wire.answer()
+        assert status == 413
+        assert b"\r\nConnection: close\r\n" in head
+        await wire.send(b"a" * (size - 1000) + gateway.render(GOOD))
+        assert await wire.rest() == b""
+        assert len(gateway.arrived) == 1
