@@ -29,6 +29,9 @@ DOUBTED_ROW: Final = 3
 SPREAD_S: Final = 0.5
 """Silent failures sent nearer together than this may all be one gap of the link."""
 
+RESOLVER_ROW: Final = 3
+"""Lookups in a row without an address, on a link that is heard, that are the resolver's fault."""
+
 HORIZON_S: Final = 5.0
 """How far back misses are read: a verdict needs ``silence_s`` of them, not the whole outage."""
 
@@ -168,17 +171,19 @@ def read_link(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono) -> Readin
 
 
 def _is_overdue(lost: list[_Lost], doubted: frozenset[str], rules: LinkRules) -> bool:
-    """Two targets late, or one anchor half as late again (the next one's answer had its time),
-    or bytes of two sends unacknowledged.
+    """An anchor and another target late, or one anchor half as late again (the next one's answer
+    had its time), or bytes of two sends unacknowledged.
 
-    One upstream that is late, or that refuses at once, is no sign: it only quickens the probes.
+    Upstreams that are late, or refuse at once, are no sign: they only quicken the probes.
     """
     if sum(question.unacked for question in lost) >= UNACKED_MIN:
         return True
-    late = {question.target for question in lost if question.waited_s >= rules.late_s}
-    return len(late) >= TARGETS_MIN or any(
-        question.anchor and question.target not in doubted
-        and question.waited_s >= 1.5 * rules.late_s for question in lost)
+    late = [question for question in lost if question.waited_s >= rules.late_s]
+    anchors = [question for question in late
+               if question.anchor and question.target not in doubted]
+    if anchors and len({question.target for question in late}) >= TARGETS_MIN:
+        return True
+    return any(question.waited_s >= 1.5 * rules.late_s for question in anchors)
 
 
 def is_doubted(ring: Sequence[Sample], heard: Mono | None) -> bool:
@@ -395,6 +400,24 @@ def dead_link(link: str, reading: Reading, now: Mono) -> Verdict | None:
     return Verdict(kind, link, "", now, (
         ("silence_s", round(reading.silence_s, 3)), ("unanswered", reading.unanswered),
         ("targets", reading.targets)))
+
+
+def silent_resolver(before: tuple[Verdict, ...], link: str, ring: Sequence[Sample],
+                    heard: Mono | None) -> Verdict | None:
+    """Return DNS_FAULT of ``link`` while its resolver's last lookups failed and the link was heard.
+
+    It moves nothing: lookups go on from what was last known (links.md section 14).
+    """
+    row = list(ring)[-RESOLVER_ROW:]
+    if len(row) < RESOLVER_ROW or any(sample.ok for sample in row):
+        return None
+    old = next((v for v in before if (v.kind, v.link, v.upstream) == ("DNS_FAULT", link, "")),
+               None)
+    if old is not None:
+        return old
+    if heard is None or heard <= row[-1].sent_at:
+        return None
+    return Verdict("DNS_FAULT", link, "", row[-1].at, (("lookups", RESOLVER_ROW),))
 
 
 def changes(before: tuple[Verdict, ...], after: tuple[Verdict, ...], now: Mono

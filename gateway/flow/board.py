@@ -45,6 +45,7 @@ from gateway.core.route import (
     steady,
 )
 from gateway.core.verdict import (
+    RESOLVER_ROW,
     Asked,
     PathReading,
     Seen,
@@ -57,6 +58,7 @@ from gateway.core.verdict import (
     judge,
     read_link,
     read_path,
+    silent_resolver,
 )
 from gateway.ports import Clock
 
@@ -109,6 +111,8 @@ class Board:
         self._replies: dict[tuple[str, str], deque[float]] = {}
         self._proven: dict[str, frozenset[str]] = {link: frozenset() for link in self._links}
         self._heard: dict[str, Mono | None] = dict.fromkeys(self._links)
+        self._lookups: dict[str, deque[Sample]] = {
+            link: deque(maxlen=RESOLVER_ROW) for link in self._links}
         self._carriers: dict[str, Sample] = {}
         self._open: dict[str, dict[int, Asked]] = {link: {} for link in self._links}
         self._tokens = count()
@@ -147,6 +151,8 @@ class Board:
         ring.append(sample)
         if sample.layer == "carrier":
             self._carriers[sample.link] = sample
+        elif sample.layer == "dns":
+            self._lookups[sample.link].append(sample)
         targets = self._targets[sample.link]
         if sample.target in self._upstreams or sample.anchor:
             targets.setdefault(sample.target, deque(maxlen=PATH_SAMPLES)).append(sample)
@@ -370,6 +376,9 @@ class Board:
             for link in self._preferred for upstream in self._upstreams
             if (ring := self._targets[link].get(upstream))}
         after = judge(self._verdicts, self._upstreams, usable, self._paths, self._rules, now)
+        dns = (silent_resolver(self._verdicts, link, ring, self._heard[link])
+               for link, ring in self._lookups.items())
+        after += tuple(verdict for verdict in dns if verdict is not None)
         said = changes(self._verdicts, after, now)
         self._verdicts = after
         for judged in said:

@@ -19,6 +19,7 @@ from gateway.core.verdict import (
     judge,
     read_link,
     read_path,
+    silent_resolver,
 )
 
 RULES = LinkRules()
@@ -249,3 +250,26 @@ def test_each_verdict_is_told_once_when_it_is_reached_and_once_when_it_is_over()
     assert (new.over, changes((fault,), (fault,), NOW)) == (False, ())
     (over,) = changes((fault,), (), NOW)
     assert (over.over, over.lasted_s) == (True, 10.0)
+
+
+def test_a_silent_resolver_on_a_link_that_is_heard_is_a_dns_fault_until_it_answers() -> None:
+    def lookup(at: float, ok: bool) -> Sample:
+        return Sample("fibre", "resolver", "dns", ok, Mono(at), Mono(at + 0.8), detail="resolve")
+
+    row = [lookup(97.0, False), lookup(98.0, False), lookup(99.0, False)]
+    fault = silent_resolver((), "fibre", row, Mono(99.1))
+    assert fault == Verdict("DNS_FAULT", "fibre", "", Mono(99.8), (("lookups", 3),))
+    assert silent_resolver((), "fibre", row, Mono(98.9)) is None
+    assert silent_resolver((), "fibre", row[1:], Mono(99.1)) is None
+    later = [*row[1:], lookup(99.5, False)]
+    assert silent_resolver((fault,), "fibre", later, Mono(99.1)) is fault
+    assert silent_resolver((fault,), "fibre", [*row, lookup(99.6, True)], Mono(99.7)) is None
+
+
+def test_two_slow_upstreams_alone_make_no_link_suspect() -> None:
+    asked = [Asked("gpc", Mono(99.0), False), Asked("bars", Mono(99.0), False)]
+    proven = frozenset({"gpc", "bars", *BOTH})
+    reading = read_link(Seen((), asked, Mono(98.9), proven=proven), (), RULES, NOW)
+    assert (reading.overdue, reading.unanswered) == (False, 2)
+    with_anchor = [*asked, Asked("echo", Mono(99.7))]
+    assert read_link(Seen((), with_anchor, Mono(98.9), proven=proven), (), RULES, NOW).overdue

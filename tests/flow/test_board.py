@@ -17,6 +17,7 @@ from chaos.weather import (
     UpstreamStatus,
 )
 from gateway.core.instant import Wall
+from gateway.core.link import Sample
 from gateway.core.maintenance import Window
 from gateway.core.message import Outbound
 from gateway.core.verdict import Judged
@@ -230,6 +231,17 @@ async def test_a_dead_resolver_moves_upstreams_but_no_link() -> None:
         assert it.turns("fibre") == ["UP"]
         assert ("DNS_FAULT", "fibre", "gpc", False) in it.judged()
         assert it.board.standing(TENANT, "gpc").links == ("sim", "fibre")
+
+
+async def test_a_silent_resolver_is_told_once_and_once_when_it_answers_again() -> None:
+    async with watched() as it:
+        for ok in (False, False, False, True, True):
+            now = it.clock.now()
+            it.board.see(Sample("fibre", "resolver", "dns", ok, now, now, detail="resolve"))
+            await it.clock.advance(2.0)
+        assert it.judged() == [("DNS_FAULT", "fibre", "", False), ("DNS_FAULT", "fibre", "", True)]
+        assert it.board.standing(TENANT, "gpc").links == ("fibre", "sim")
+        assert it.switches() == []
 
 
 async def test_a_captive_portal_is_left_and_not_believed() -> None:
