@@ -22,6 +22,8 @@ from gateway.core.wire import Refusal, is_authority
 
 CHUNK_BYTES: Final = 1 << 16  # read at once, and held at most per direction beside the kernel's
 
+LINGER_S: Final = 1.0  # for what a refused client still sends
+
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Dial: TypeAlias = Callable[
     [str, int, str], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter, str] | None]
@@ -92,6 +94,7 @@ class Tunnels:
         self._dial = dial
         self._open: set[_Tunnel] = set()
         self._clients: set[asyncio.StreamWriter] = set()
+        self._turned_away = 0
         self._server: asyncio.Server | None = None
         self.port = 0
 
@@ -125,7 +128,7 @@ class Tunnels:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._clients) >= self._settings.tunnels_max:
-            await self._say(writer, BUSY)
+            await self._turn_away(reader, writer)
             return
         self._clients.add(writer)
         try:
@@ -136,15 +139,28 @@ class Tunnels:
             self._clients.discard(writer)
             writer.close()
 
+    async def _turn_away(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Say that all are in use; under a flood, where even that would pile up, just end."""
+        if self._turned_away >= self._settings.tunnels_max:
+            reset(writer.transport)
+            return
+        self._turned_away += 1
+        try:
+            await self._say(reader, writer, BUSY)
+        finally:
+            self._turned_away -= 1
+
     async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = await self._asked(reader, writer)
         if isinstance(asked, Refusal):
-            await self._say(writer, asked)
+            await self._say(reader, writer, asked)
             return
         host, port, ods = asked
         dialled = await self._dial(host, port, ods)
         if dialled is None:
-            await self._say(writer, NO_PATH)
+            await self._say(reader, writer, NO_PATH)
             return
         upstream_reader, upstream, link = dialled
         tunnel = _Tunnel(link, writer, upstream)
@@ -202,8 +218,11 @@ class Tunnels:
         host, _, port = authority.rpartition(":")
         return host.strip("[]"), int(port), who[0].ods
 
-    async def _say(self, writer: asyncio.StreamWriter, refusal: Refusal) -> None:
-        """Answer, then take what still comes for a moment so that the answer arrives."""
+    async def _say(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, refusal: Refusal
+    ) -> None:
+        """Answer, then take what still comes for a moment: bytes left unread at a close turn it
+        into a reset, and the client's kernel throws the answer away."""
         body = operation_outcome(refusal.code, refusal.words)
         fields = (
             ("Content-Type", JSON_TYPE), ("Cache-Control", "no-store"),
@@ -216,6 +235,9 @@ class Tunnels:
                 await writer.drain()
             if writer.can_write_eof():
                 writer.write_eof()
+            async with asyncio.timeout(LINGER_S):
+                while await reader.read(CHUNK_BYTES):
+                    continue
         writer.close()
 
 

@@ -250,6 +250,22 @@ async def test_a_client_that_takes_nothing_holds_the_upstream_back_and_is_let_go
         assert world.tunnels.count() == 0
 
 
+async def test_a_flood_past_the_limit_is_ended_without_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.edge.tunnel.LINGER_S", 30.0)
+    async with beyond() as world:
+        held = [await open_tunnel(world) for _ in range(3)]
+        turned_away = [await world.client() for _ in range(3)]
+        for client in turned_away:
+            assert (await client.answer())[0] == 503
+        last = await world.client()
+        assert await last.until_reset() == b""
+        for client in held:
+            await client.send(b"x")
+            assert await client.reader.readexactly(1) == b"x"
+
+
 async def test_closing_resets_what_is_open() -> None:
     async with beyond() as world:
         client = await open_tunnel(world)
