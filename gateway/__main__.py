@@ -19,11 +19,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(path: Path) -> int:
     """Run the gateway on the configuration in ``path`` until it is told to stop."""
-    from gateway import build  # only here: the other verbs start in a tenth of the time
+    from gateway.build import run as serve  # only here: the other verbs start in a tenth of it
     try:
         found = config.load(path)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(build.run(found))
+            runner.run(serve(found))
     except ConfigMistakes as mistakes:
         sys.stderr.write(f"{mistakes}\n")
         return cli.BAD_USAGE
