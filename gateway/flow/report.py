@@ -264,7 +264,8 @@ class Report:
             return
         level = logging.WARNING if self._failures == 1 else logging.DEBUG
         _log.log(level, "telemetry is not connected", extra={
-            "link": line.link, "why": type(reason).__name__, "n": self._failures})
+            "link": line.link, "why": type(reason).__name__, "detail": str(reason)[:160],
+            "n": self._failures})
         raise ConnectionError("telemetry line lost")
 
     async def _session(self, line: _Line) -> None:
