@@ -112,7 +112,7 @@ async def play(home: Path, progress: Progress = lambda _: None) -> Told:
         ("fibre", WINDOW_AFTER_S, WINDOW_AFTER_S + 20.0, DRAIN_S),))
     async with AsyncExitStack() as stack:
         built = await stack.enter_async_context(world("relay", home, wanted))
-        desks = await _desks(built)
+        desks = await desks_of(built)
         marks = _marks(desks)
         load = Load(("127.0.0.1", built.port))
         stack.callback(load.close)
@@ -183,7 +183,8 @@ def _in_turn(iterators: list[Iterator[Ask]]) -> Iterator[Ask]:
             yield next(each)
 
 
-async def _desks(built: World) -> list[Desk]:
+async def desks_of(built: World) -> list[Desk]:
+    """Return each tenant's desk, with the people that the clinical system tells of."""
     _, body = await fetch(built.control, "GET", "/__practice", within_s=10.0)
     told = json.loads(body)
     return [Desk(tenant, "desk", api_key(tenant, "desk"), upstream_id(tenant), f"r4-{tenant}",

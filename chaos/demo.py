@@ -1,0 +1,324 @@
+"""``practice-gateway demo``: a whole practice on this machine, to watch and to break.
+
+Without a story it starts everything, prints one ``curl`` line for each thing to try, and shows
+links, modes and requests live until Ctrl-C. With ``--story kent`` it plays the incident and says
+what came of it; ``--json`` prints that as one JSON object.
+
+Exit codes: 0 done, 1 something did not start, 2 bad usage, 3 a promise was broken.
+"""
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from chaos.load import Load, percentile
+from chaos.observed import Move, Sent
+from chaos.stories import kent
+from chaos.terminal import Keys, Panel
+from chaos.traffic import Desk, round_robin
+from chaos.watcher import StatusWatch
+from chaos.weather import CaptivePortal, Cut, Heal, Reset, Slow, UpstreamGone, Verb
+from chaos.world import LINKS, TENANTS, Wanted, World, api_key, upstream_id, world
+
+DONE: Final = 0
+FAILED: Final = 1
+BAD_USAGE: Final = 2
+BROKEN: Final = 3
+STORIES: Final = {"kent": kent.play}
+
+READS_A_SECOND: Final = 8.0
+SHOW_EVERY_S: Final = 0.5
+LATELY_S: Final = 5.0
+SLOW_S: Final = 0.3
+EVENTS_SHOWN: Final = 6
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; return its exit code."""
+    parser = argparse.ArgumentParser(prog="practice-gateway demo", description=__doc__)
+    parser.add_argument("--story", metavar="NAME", help=f"one of: {', '.join(STORIES)}")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    asked = parser.parse_args(argv)
+    if asked.story is not None and asked.story not in STORIES:
+        sys.stderr.write(f"practice-gateway demo: no story is called {asked.story}; there is: "
+                         f"{', '.join(STORIES)}\n")
+        return BAD_USAGE
+    with tempfile.TemporaryDirectory(prefix="practice-gateway-demo-") as home:
+        try:
+            if asked.story is not None:
+                return asyncio.run(_story(asked.story, Path(home), asked.json))
+            asyncio.run(_practice(Path(home)))
+        except RuntimeError as trouble:
+            sys.stderr.write(f"practice-gateway demo: {trouble}\n")
+            return FAILED
+    return DONE
+
+
+# -- a story
+
+
+async def _story(name: str, home: Path, as_json: bool) -> int:
+    began = time.time()
+
+    def progress(words: str) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"{time.time() - began:6.1f} s  {words}\n")
+
+    stopping = _on_signals()
+    playing = asyncio.ensure_future(STORIES[name](home, progress))
+    stopped = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait({playing, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not playing.done():
+        playing.cancel()
+        await asyncio.wait({playing})
+        raise RuntimeError("stopped before the end")
+    told = playing.result()
+    sys.stdout.write(json.dumps(told.document, indent=1) + "\n" if as_json
+                     else summary(told.document))
+    return DONE if told.good else BROKEN
+
+
+def summary(document: dict[str, Any]) -> str:
+    """Return a story's document as a page for a person."""
+    lines = [f"Story {document['story']}: {'good' if document['good'] else 'NOT GOOD'}, "
+             f"{document['took_s']} s", "",
+             f"{'phase':<14}{'sent':>6}{'live':>6}{'copy':>6}{'refused':>9}{'failed':>8}"
+             f"{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}"]
+    for one in document["phases"]:
+        lines.append(f"{one['phase']:<14}{one['sent']:>6}{one['live']:>6}{one['copy']:>6}"
+                     f"{one['refused']:>9}{one['failed']:>8}{_figure(one['p50_ms'])}"
+                     f"{_figure(one['p99_ms'])}{_figure(one['max_ms'])}")
+    lines.append("")
+    for number, one in document["promises"].items():
+        word = {True: "held", False: "BROKEN"}.get(one["held"], one["held"])
+        lines.append(f"promise {number:>2}: {word:<14}{one['observations']:>6} observations")
+        lines += [f"            {words}" for words in one.get("evidence", [])]
+    return "\n".join(lines) + "\n"
+
+
+def _figure(value: float | None) -> str:
+    return f"{'-':>9}" if value is None else f"{value:>9.1f}"
+
+
+# -- the practice
+
+
+@dataclass(slots=True)
+class Practice:
+    """The demo at work: what is known now, ready to be shown."""
+
+    world: World
+    status: StatusWatch
+    sent: deque[Sent] = field(default_factory=lambda: deque(maxlen=2000))
+    events: deque[str] = field(default_factory=lambda: deque(maxlen=EVENTS_SHOWN))
+    weather: dict[str, str] = field(default_factory=lambda: dict.fromkeys(LINKS, "well"))
+    gone: bool = False
+
+    def note(self, words: str) -> None:
+        self.events.append(f"{time.strftime('%H:%M:%S')}  {words}")
+
+    def moved(self, move: Move) -> None:
+        """Note a change that the gateway told."""
+        whom = f"{move.tenant}/{move.upstream} mode" if move.what == "mode" else "active link"
+        why = f"  ({move.cause})" if move.cause else ""
+        self.note(f"{whom}: {move.frm or 'none'} -> {move.to or 'none'}{why}")
+
+    async def make(self, verb: Verb) -> None:
+        """Make weather, and remember it for the panel."""
+        await self.world.weather(verb)
+        match verb:
+            case Heal(link):
+                self.weather[link] = "well"
+            case UpstreamGone(_, gone):
+                self.gone = gone
+            case Cut(link) | Reset(link) | Slow(link) | CaptivePortal(link):
+                self.weather[link] = type(verb).__name__.lower()
+        self.note(f"weather: {type(verb).__name__} {getattr(verb, 'link', 'supplier')}")
+
+    async def toggle(self, what: str) -> None:
+        """Break what is whole, mend what is broken: a link by its id, or ``supplier``."""
+        if what == "supplier":
+            await self.make(UpstreamGone("gpc", not self.gone))
+        elif self.weather[what] == "well":
+            await self.make(Cut(what))
+        else:
+            await self.make(Heal(what))
+
+    def lines(self) -> list[str]:
+        """Return the panel: links, modes, the last seconds' requests, the last events."""
+        said = self.status.last
+        found = ["links"]
+        found += [self._link(one) for one in said.get("links", [])]
+        found.append("modes")
+        found += [f"  {one['tenant']}/{one['upstream']:<12} {one['mode']:<11} {one['cause']}"
+                  for one in said.get("modes", [])]
+        found += [f"requests of the last {LATELY_S:.0f} s", f"  {self._requests()}", "events"]
+        return found + [f"  {line}" for line in self.events]
+
+    def _link(self, one: dict[str, Any]) -> str:
+        active = "<- active" if one["active"] else ""
+        rtt = "" if one["rtt_ms"] is None else f"{one['rtt_ms']:.0f} ms"
+        return (f"  {one['id']:<7} {one['state']:<10} {rtt:>7}  weather: "
+                f"{self.weather.get(one['id'], ''):<14} {one['verdict']:<12} {active}").rstrip()
+
+    def _requests(self) -> str:
+        since = time.time() - LATELY_S
+        lately = [one for one in self.sent if one.at >= since]
+        ended = [one.answered for one in lately]
+        counts = "  ".join(f"{word} {ended.count(word)}"
+                           for word in ("live", "copy", "refused", "failed"))
+        p50 = percentile([one.took_s * 1000 for one in lately], 0.5)
+        longest = max((one.took_s * 1000 for one in lately), default=None)
+        return counts + ("" if p50 is None or longest is None else
+                         f"  median {p50:.0f} ms, longest {longest:.0f} ms")
+
+
+async def _practice(home: Path) -> None:
+    """Start everything and show it until Ctrl-C, ``q`` or TERM."""
+    sys.stderr.write("starting the practice...\n")
+    stopping = _on_signals()
+    async with AsyncExitStack() as stack:
+        built = await stack.enter_async_context(world("relay", home, Wanted(hold_s=5.0)))
+        desks = await kent.desks_of(built)
+        place = Practice(built, StatusWatch(built.status))
+        place.status.told = place.moved
+        load = Load(("127.0.0.1", built.port))
+        load.live = place.sent.append
+        stack.callback(load.close)
+        control = await asyncio.start_server(
+            lambda reader, writer: _control(place, reader, writer), "127.0.0.1", 0)
+        stack.callback(control.close)
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        sys.stdout.write(guide(built, control.sockets[0].getsockname()[1]))
+        sys.stdout.flush()
+        keys = stack.enter_context(Keys(sys.stdin))
+        tasks = [group.create_task(place.status.run()),
+                 group.create_task(_load(load, desks)),
+                 group.create_task(_show(place, Panel(sys.stdout))),
+                 group.create_task(_obey(place, keys, stopping))]
+        await stopping.wait()
+        for task in tasks:
+            task.cancel()
+    sys.stderr.write("\nall stopped\n")
+
+
+async def _load(load: Load, desks: Sequence[Desk]) -> None:
+    load.phase = "demo"
+    reads = round_robin(desks)
+    while True:
+        await load.run(reads, READS_A_SECOND, time.time() + 60.0)
+        load.sent.clear()  # the panel keeps what it shows; a demo may run for days
+
+
+async def _show(place: Practice, panel: Panel) -> None:
+    while True:
+        if place.status.last:
+            panel.show(place.lines())
+        await asyncio.sleep(SHOW_EVERY_S)
+
+
+async def _obey(place: Practice, keys: Keys, stopping: asyncio.Event) -> None:
+    """Do what single keys ask; without a terminal there are none."""
+    while True:
+        match await keys.next():
+            case "f":
+                await place.toggle("fibre")
+            case "s":
+                await place.toggle("sim")
+            case "u":
+                await place.toggle("supplier")
+            case "q":
+                stopping.set()
+            case _:
+                continue
+
+
+async def _control(place: Practice, reader: asyncio.StreamReader,
+                   writer: asyncio.StreamWriter) -> None:
+    """Answer one ``GET /{what}/{whom}`` of the control port (loopback)."""
+    try:
+        async with asyncio.timeout(5.0):
+            words = (await reader.readline()).decode("latin-1").split(" ")[1].strip("/").split("/")
+            while (await reader.readline()).strip():
+                continue
+            verb = order(words)
+            if verb is not None:
+                await place.make(verb)
+            said = f"done: {verb}" if verb else "try " + ", ".join(ORDERS)
+            writer.write(f"HTTP/1.1 {200 if verb else 404} \r\nContent-Type: text/plain\r\n"
+                         f"Connection: close\r\n\r\n{said}\n".encode())
+            await writer.drain()
+    except (OSError, ValueError, IndexError, RuntimeError):
+        writer.write(b"HTTP/1.1 400 \r\nConnection: close\r\n\r\n")
+    finally:
+        writer.close()
+
+
+ORDERS: Final = ("/cut/LINK", "/heal/LINK", "/reset/LINK", "/slow/LINK", "/portal/LINK",
+                 "/supplier/gone", "/supplier/back")
+
+
+def order(words: Sequence[str]) -> Verb | None:
+    """Return the weather that ``/{what}/{whom}`` asks for, None where it asks for none."""
+    match list(words):
+        case ["supplier", ("gone" | "back") as how]:
+            return UpstreamGone("gpc", how == "gone")
+        case [what, whom] if whom in LINKS:
+            made: dict[str, Verb] = {
+                "cut": Cut(whom), "heal": Heal(whom), "reset": Reset(whom),
+                "slow": Slow(whom, SLOW_S), "portal": CaptivePortal(whom)}
+            return made.get(what)
+        case _:
+            return None
+
+
+def guide(built: World, control: int) -> str:
+    """Return the URLs and one line to copy for each thing to try."""
+    ods = TENANTS[0]
+    base = f"http://127.0.0.1:{built.port}/{ods}/{upstream_id(ods)}"
+    ask = (f"curl -si -H 'X-Gateway-Key: {api_key(ods, 'desk')}' "
+           "-H 'Accept: application/fhir+json'")
+    order_ = f"curl -s http://127.0.0.1:{control}"
+    admin = f"http://127.0.0.1:{built.admin}"
+    tries = [
+        ("read a patient, live", f"{ask} {base}/Patient/3"),
+        ("cut the fibre silently (key f), then read again: live over the SIM",
+         f"{order_}/cut/fibre"),
+        ("cut the SIM, too (key s), then read again: the copy, marked with its age",
+         f"{order_}/cut/sim"),
+        ("a read never made before: refused, never an empty answer", f"{ask} {base}/Patient/190"),
+        ("a client that does not take copies: 503",
+         f"curl -si -H 'X-Gateway-Key: {api_key(ods, 'strict')}' "
+         f"-H 'Accept: application/fhir+json' {base}/Patient/3"),
+        ("mend both links", f"{order_}/heal/fibre; {order_}/heal/sim"),
+        ("the supplier's system goes (key u): no switch of links",
+         f"{order_}/supplier/gone; sleep 5; {order_}/supplier/back"),
+        ("what the gateway says of itself", f"curl -s {admin}/status"),
+        ("metrics", f"curl -s {admin}/metrics"),
+        ("telemetry", f"mosquitto_sub -h {built.broker[0]} -p {built.broker[1]} -t 'gpgw/#' -v")]
+    lines = ["", "The practice is open. Press f, s, u to break and mend; q or Ctrl-C to end.", ""]
+    for words, line in tries:
+        lines += [f"  {words}:", f"    {line}"]
+    return "\n".join([*lines, "", ""])
+
+
+def _on_signals() -> asyncio.Event:
+    stopping = asyncio.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(each, stopping.set)
+    return stopping
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
