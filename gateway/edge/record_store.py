@@ -50,6 +50,8 @@ MARKS_MAX: Final = 4096
 CLOSURE_MAX: Final = 64
 """Names of one person; beyond it the whole upstream is dropped."""
 EVICT_ROWS: Final = 8
+RESERVE_BYTES: Final = 2 << 20
+"""What drops may still write on a full disk: about 500 pages, some hundred drops."""
 
 _KINDS: Final = {"Patient": 1, "nhs": 2}
 _OTHER_KIND: Final = 4
@@ -158,13 +160,13 @@ class RecordStore:
                    told: Callable[[News], None] = lambda news: None) -> "RecordStore":
         """Open or begin the tenant's file; ``safe`` names the tenant.
 
-        ``bytes_max`` bounds the file (its WAL takes up to 8 MiB more), ``queue_max`` and
-        ``queue_bytes_max`` what waits in memory. ``told`` hears of a file set aside and of a
-        full disk, on the loop. Never raises for the state of the file or the disk.
+        ``bytes_max`` bounds the file (its log takes up to 8 MiB more, its reserve 2),
+        ``queue_max`` and ``queue_bytes_max`` what waits in memory. ``told`` hears of a file set
+        aside and of a full disk, on the loop. Never raises for the state of file or disk.
         """
         store = cls(safe, clock, bytes_max)
         rules = FileRules(MIGRATIONS, APPLICATION_ID, "NORMAL", queue_max, queue_bytes_max,
-                          opened=store._opened)
+                          reserve_bytes=RESERVE_BYTES, opened=store._opened)
         store._database = await Database.open(path, rules, clock, told)
         return store
 
@@ -307,7 +309,7 @@ class RecordStore:
             except StoreDamaged:
                 continue  # a new file was begun; the mark must be in it too
             except StoreFull:
-                continue  # the log has been written back: there may be room now
+                continue  # the reserve was given up: there is room now
             except StoreBusy:
                 break
             else:

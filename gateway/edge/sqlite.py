@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from gateway.core.instant import Mono
+from gateway.edge.reserve import Reserve
 from gateway.errors import GatewayError, StoreBusy, StoreDamaged, StoreFull
 from gateway.ports import Clock
 
@@ -64,6 +65,9 @@ class FileRules:
     """How one file is kept. ``application_id`` marks it as ours (SQLite file format §1.3.19);
     the first migration must set it.
 
+    ``reserve_bytes`` are held on the disk beside the file, given up for urgent work when the disk
+    is full, and taken back before any other work is done.
+
     ``opened`` runs in a transaction of its own whenever a connection to the file was made:
     ``fresh`` tells that the file was just created, ``replaced`` that it stands for a damaged one.
     """
@@ -74,6 +78,7 @@ class FileRules:
     queue_max: int = 256
     queue_bytes_max: int = 32 << 20
     reads_max: int = 512
+    reserve_bytes: int = 0
     opened: Callable[[Connection, bool, bool], None] = lambda connection, fresh, replaced: None
 
 
@@ -172,7 +177,7 @@ class Database:
         self._generation = 0
         self._level = ""
         self._tried: Mono | None = None
-        self.erasing = False
+        self._reserve = Reserve(_beside(path, "-reserve"), rules.reserve_bytes)
         self._threads = (
             threading.Thread(target=self._write, name=f"{path.stem}-writer", daemon=True),
             threading.Thread(target=self._read, name=f"{path.stem}-reader", daemon=True))
@@ -188,8 +193,10 @@ class Database:
         database = cls(path, rules, clock, told)
         for thread in database._threads:
             thread.start()
-        with contextlib.suppress(StoreFull, StoreBusy):
-            await database.submit(lambda connection: None)
+        for _ in range(2):  # on a full disk the second attempt has the reserve to live on
+            with contextlib.suppress(StoreFull, StoreBusy):
+                await database.submit(lambda connection: None)
+                break
         return database
 
     def submit(self, work: Callable[[Connection], T]) -> "asyncio.Future[T]":
@@ -274,10 +281,16 @@ class Database:
     # The writer thread.
 
     def _write(self) -> None:
-        while (job := self._jobs.take()) is not None:
-            self._commit(job)
-        with self._reading:
-            self._shut()
+        try:
+            while (job := self._jobs.take()) is not None:
+                self._commit(job)
+        finally:
+            # Orderly, nothing is left; after a mistake of ours nobody may wait for ever.
+            self._jobs.close()
+            while (job := self._jobs.take()) is not None:
+                self._settle([_Done(job, error=StoreBusy(f"{self.path.name}: closed"))])
+            with self._reading:
+                self._shut()
 
     def _commit(self, first: _Job) -> None:
         """One transaction: ``first`` and what else waits, all of it or, on trouble, none."""
@@ -286,6 +299,8 @@ class Database:
             if self.erasing:
                 self._erase()
             connection = self._connected()
+            if not first.urgent and not self._reserve.stands(self._clock.now()):
+                raise StoreFull(f"{self.path.name}: no room for its reserve")
             self._set_level(connection, "FULL" if first.urgent else self._rules.synchronous)
             connection.execute("BEGIN IMMEDIATE")
             for job in self._group(first):
@@ -293,9 +308,9 @@ class Database:
                 self._one(connection, done[-1])
             connection.execute("COMMIT")
         except (sqlite3.Error, StoreDamaged, StoreFull, StoreBusy) as trouble:
-            self._fail(first, done, self._undo(trouble))
+            self._fail(first, done, self._undo(trouble, first.urgent))
         else:
-            self._say_full(False)
+            self._say_full(self.full and not self._reserve.held)
             self._settle(done)
 
     def _group(self, first: _Job) -> Iterator[_Job]:
@@ -322,7 +337,7 @@ class Database:
             one.result, one.error = None, one.error or error
             self._settle([one])
 
-    def _undo(self, trouble: sqlite3.Error | GatewayError) -> GatewayError:
+    def _undo(self, trouble: sqlite3.Error | GatewayError, urgent: bool) -> GatewayError:
         """Roll back after ``trouble`` and mend what can be mended; return it as one of ours."""
         error = translate(trouble, self.path.name) if isinstance(trouble, sqlite3.Error) \
             else trouble
@@ -333,10 +348,8 @@ class Database:
             self._replace()
         elif isinstance(error, StoreFull):
             self._say_full(True)
-            with contextlib.suppress(sqlite3.Error):
-                # Written back, the WAL is used from its start again and need not grow.
-                if self._writer is not None:
-                    self._writer.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+            if urgent and self._reserve.release():
+                self._tried = None  # there is room now: open at once
         return error
 
     def _say_full(self, full: bool) -> None:
@@ -387,9 +400,11 @@ class Database:
                 != self._rules.application_id:
             raise StoreDamaged(f"{self.path.name}: not a file of ours")
         connection.execute("PRAGMA journal_mode=WAL").fetchone()
-        connection.execute("PRAGMA secure_delete=ON").fetchone()
+        # FAST: what is sealed need not be overwritten as well where that costs writes of its own;
+        # ON would write every page of a dropped route to the log before the drop is done.
+        connection.execute("PRAGMA secure_delete=FAST").fetchone()
         connection.execute("PRAGMA foreign_keys=ON")
-        # 8 MiB: what the WAL keeps between commits; on a full disk a drop still fits there.
+        # 8 MiB: what the WAL may keep after it was written back, of what a large drop made it.
         connection.execute("PRAGMA journal_size_limit=8388608").fetchone()
         self._level = ""
         self._set_level(connection, "FULL")

@@ -221,12 +221,12 @@ async def test_a_file_of_another_program_is_set_aside_and_not_touched(tmp_path: 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real disk of 3 MiB."""
+    """A real disk of 6 MiB."""
     if os.geteuid() != 0:
         pytest.skip("NEEDS ROOT: no small disk can be mounted, so a full one is not tested")
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)],
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)],
                              capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("NEEDS MOUNT: no small disk can be mounted, so a full one is not tested")
@@ -286,35 +286,54 @@ def test_a_full_disk_keeps_no_start_from_being_counted(small_disk: Path) -> None
     assert [path.name for path in (small_disk / "keys").glob("boot*")] == ["boot"]
 
 
-async def test_a_drop_on_a_full_disk_holds_over_a_restart(
+async def test_a_drop_on_a_full_disk_holds_over_a_restart_and_costs_no_other_copy(
         on_small_disk: tuple[RecordStore, Path, list[str]]) -> None:
     store, disk, _ = on_small_disk
     await put(store, range(10))
     fill_up(disk)
     await store.drop(Drop("gpc", Wall(1_790_000_001.0), key=a_key("3", "slots")))
     assert await store.look_up(a_key("3", "slots")) is None
+    assert store.figures.copies == 9
+    assert store.keep(copy_of(20))
+    await settle(store)
+    assert await store.look_up(a_key("20", "slots")) is None, "the reserve is for drops alone"
 
     await store.close()
     again = await open_store(disk)
-    assert await again.look_up(a_key("3", "slots")) is None
+    held = [number for number in range(10)
+            if await again.look_up(a_key(str(number), "slots")) is not None]
+    assert held == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     await again.close()
+
+
+async def test_a_start_on_a_full_disk_serves_what_is_held(small_disk: Path) -> None:
+    store = await open_store(small_disk)
+    await put(store, range(10))
+    await store.close()
+    fill_up(small_disk)
+    store = await open_store(small_disk)
+    kept = await store.look_up(a_key("3", "slots"))
+    assert kept is not None
+    assert kept.body == copy_of(3).body
+    await store.close()
 
 
 async def test_a_drop_that_cannot_be_written_at_all_costs_the_whole_copy_and_not_its_truth(
         small_disk: Path) -> None:
-    """Closed cleanly there is no log to write to, and on a full disk none can be made."""
+    """Its reserve was taken too: no log can be made, so nothing can be written."""
     store = await open_store(small_disk)
     await put(store, range(10))
     await store.close()
+    records_path(small_disk, ODS).with_name(f"{ODS}.db-reserve").unlink()
     fill_up(small_disk)
     store = await open_store(small_disk)
     early = copy_of(3)
     await store.drop(Drop("gpc", Wall(early.fetched + 1), key=early.key))
 
     assert await store.look_up(early.key) is None
-    store.keep(early)
+    assert store.keep(early)
     await settle(store)
-    assert await store.look_up(early.key) is None, "the mark stands though it could not be written"
+    assert await store.look_up(early.key) is None, "a mark stands though none could be written"
     await store.close()
     again = await open_store(small_disk)
     assert await again.look_up(early.key) is None
