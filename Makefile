@@ -45,5 +45,8 @@ sim: setup
 chaos: setup
 	$(PY) -m chaos
 
+# Every bench but the parts that they share, one after the other.
+BENCHES := $(filter-out %/__init__.py %/parts.py,$(wildcard tests/bench/*.py))
 bench: setup
-	$(PY) -m tests.bench
+	@set -e; for each in $(notdir $(basename $(BENCHES))); do \
+		echo "== $$each"; $(PY) -m tests.bench.$$each; done
