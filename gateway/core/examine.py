@@ -27,10 +27,9 @@ Refusal: TypeAlias = Literal[
 
 SUBJECTS_MAX: Final = 1000
 """People per copy; a whole day's list of a large practice is about 400."""
-NHS_SYSTEMS: Final = frozenset({
-    "https://fhir.nhs.uk/Id/nhs-number", "http://fhir.nhs.net/Id/nhs-number"})
+NHS_SYSTEMS: Final = ("https://fhir.nhs.uk/Id/nhs-number", "http://fhir.nhs.net/Id/nhs-number")
 RESTRICTIONS: Final = (b"confidential-items", b"data-in-transit", b"data-awaiting-filing")
-SENSITIVE_CODES: Final = frozenset({"R", "V"})
+SENSITIVE_CODES: Final = ("R", "V")
 _CONFIDENTIALITY: Final = "v3-Confidentiality"
 
 _XML_ROOT: Final = re.compile(rb"\s*(?:<\?xml[^>]*\?>\s*|<!--.*?-->\s*)*<([A-Za-z]{1,64})[\s>]",

@@ -22,7 +22,7 @@ def judged(tree: Any, keep: Keep) -> Examined | str:
     return examine_json(tree, json.dumps(tree).encode(), keep)
 
 
-def patient(logical: Any = "2", *identifiers: Any, codes: tuple[str, ...] = ()) -> dict[str, Any]:
+def patient(logical: Any = "2", *identifiers: Any, codes: Any = ()) -> dict[str, Any]:
     return {"resourceType": "Patient", "id": logical, "identifier": list(identifiers),
             "meta": {"security": [{"code": code} for code in codes]}}
 
@@ -42,6 +42,8 @@ def bundle(*resources: Any) -> dict[str, Any]:
     ({"resourceType": "Bundle", "entry": "none"}, ()),
     ({"resourceType": "Bundle", "entry": [None, 3, {"resource": []}]}, ()),
     (patient(7, None, 3, {"system": NHS["system"], "value": 9990000018}), ()),
+    (patient("2", {"system": ["a"], "value": "1"}), ("Patient/2",)),
+    (patient("2", codes=(["R"],)), ("Patient/2",)),
 ])
 def test_the_people_of_a_reply_are_its_patients(tree: Any, names: tuple[str, ...]) -> None:
     found = judged(tree, a_keep())
