@@ -12,8 +12,9 @@ from tests.kit.bad_requests import GOOD, PATH, request
 from tests.kit.door import ODS, OTHER_KEY, OTHER_ODS, VIA, hello, opened, tenants
 
 SMALL = DoorSettings(
-    via=VIA, address="127.0.0.1", line_bytes_max=200, head_bytes_max=1000, head_s=0.3, idle_s=0.4,
-)  # fmt: skip
+    via=VIA, address="127.0.0.1", line_bytes_max=200, head_bytes_max=1000
+)
+HASTY = replace(SMALL, head_s=0.3, idle_s=0.4)
 
 
 def line_of(size: int) -> bytes:
@@ -72,7 +73,7 @@ async def test_too_many_fields_are_431() -> None:
 
 
 async def test_a_head_that_trickles_is_408_as_a_whole() -> None:
-    async with opened(settings=SMALL) as gateway:
+    async with opened(settings=HASTY) as gateway:
         wire = await gateway.connect()
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -87,7 +88,7 @@ async def test_a_head_that_trickles_is_408_as_a_whole() -> None:
 
 
 async def test_a_head_that_stalls_behind_another_request_is_408_too() -> None:
-    async with opened(settings=SMALL) as gateway:
+    async with opened(settings=HASTY) as gateway:
         wire = await gateway.connect()
         await wire.send(gateway.render(GOOD) + b"GET /")
         assert (await wire.answer())[0] == 200
@@ -96,7 +97,7 @@ async def test_a_head_that_stalls_behind_another_request_is_408_too() -> None:
 
 @pytest.mark.parametrize("before", [b"", b"\r\n", GOOD])
 async def test_an_idle_connection_is_closed_without_a_word(before: bytes) -> None:
-    async with opened(settings=replace(SMALL, head_s=10.0)) as gateway:
+    async with opened(settings=replace(HASTY, head_s=10.0)) as gateway:
         wire = await gateway.connect()
         await wire.send(gateway.render(before))
         if before == GOOD:
