@@ -220,21 +220,21 @@ class LinkSender:
         At most ``n`` are opened, one after the other, so that a standby link is not burdened.
         """
         connector = self._epoch.connector
-        ready = 0
-        while True:
+        key = self._standby_request(tenant, upstream, Attempt("GET")).connection_key
+        for _ in range(n):  # not until there are n: an upstream may close each one as it comes
+            if connector.idle(key) >= n or connector.closed:
+                break
             attempt, sent_at = Attempt("GET"), self._clock.now()
             request = self._standby_request(tenant, upstream, attempt)
-            ready = connector.idle(request.connection_key)
-            if ready >= n or connector.closed:
-                return ready
             try:
                 await connector.open_standby(request, _timeouts(connect_s))
             except _TROUBLE as exc:
                 layer, cause = _never_left(exc, attempt)
                 self._see_connecting(upstream, attempt)
                 self._miss(upstream, layer, cause, sent_at, connect_s, heard=_spoke(exc))
-                return ready
+                break
             self._see_connecting(upstream, attempt)
+        return connector.idle(key)
 
     async def dial(self, host: str, port: int,
                    timeout: float = 3.0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

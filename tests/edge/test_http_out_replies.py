@@ -95,7 +95,11 @@ async def test_a_reply_that_nobody_asked_for_ends_an_idle_connection() -> None:
 
 
 async def test_what_an_origin_says_before_it_is_asked_is_nobodys_answer() -> None:
+    greeted = 0
+
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal greeted
+        greeted += 1
         with contextlib.suppress(OSError):
             writer.write(SECOND)
             await reader.read()
@@ -104,9 +108,10 @@ async def test_what_an_origin_says_before_it_is_asked_is_nobodys_answer() -> Non
     server = await asyncio.start_server(greet, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with sending(UpstreamAt("gpc", f"http://127.0.0.1:{port}")) as sender:
-        assert await sender.warm("B81001", "gpc", 1) == 1
+        assert await sender.warm("B81001", "gpc", 2) <= 2
         await asyncio.sleep(0.05)
-        assert await sender.warm("B81001", "gpc", 0) == 0  # it spoke, so it was dropped
+        assert await sender.warm("B81001", "gpc", 0) == 0  # they spoke, so they were dropped
+        assert greeted == 2
     server.close()
 
 
