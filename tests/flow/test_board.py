@@ -44,7 +44,7 @@ async def test_all_links_are_up_within_a_quarter_of_a_second_of_the_start() -> N
         assert it.board.standing(TENANT, "gpc").mode == "NORMAL"
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(6))
 async def test_a_black_holed_primary_under_load_is_down_within_two_seconds(seed: int) -> None:
     async with watched(seed=seed, per_s=100) as it:
         await it.clock.advance(0.037 * seed)
@@ -57,7 +57,7 @@ async def test_a_black_holed_primary_under_load_is_down_within_two_seconds(seed:
         assert it.board.standing(TENANT, "gpc").cause == "BLACKHOLE"
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(6))
 async def test_both_links_cut_are_down_within_two_and_a_half_seconds_on_probes_alone(
         seed: int) -> None:
     async with watched(seed=seed) as it:
@@ -73,7 +73,7 @@ async def test_the_only_link_is_judged_dead_too_and_its_first_success_brings_it_
     async with watched((FIBRE,)) as it:
         await it.world.apply(Cut("fibre"))
         assert await until_down(it, "fibre") < 2.0
-        await it.clock.advance(200.0)
+        await it.clock.advance(60.0)
         await it.world.apply(Heal("fibre"))
         await it.clock.advance(0.4)
         assert it.board.state("fibre").state == "UP"
@@ -190,7 +190,7 @@ async def test_an_idle_down_upstream_is_not_forgotten() -> None:
         await it.world.apply(UpstreamStatus("gpc", 503))
         for _ in range(3):
             await it.clock.run(it.read("gpc"))
-        await it.clock.advance(300.0)
+        await it.clock.advance(60.0)
         assert it.board.standing(TENANT, "gpc", asking=False).upstream_down
         await it.world.apply(UpstreamStatus("gpc", 0))
         assert await it.clock.run(it.read("gpc"))
@@ -250,14 +250,14 @@ async def test_a_captive_portal_is_left_and_not_believed() -> None:
         await it.clock.advance(3.0)
         assert it.board.state("fibre").cause == "CAPTIVE"
         assert it.board.standing(TENANT, "gpc").links == ("sim",)
-        await it.clock.advance(120.0)
+        await it.clock.advance(40.0)
         assert it.board.state("fibre").state == "DOWN"
 
 
 async def test_a_dead_anchor_moves_nothing() -> None:
     async with watched() as it:
         it.world.anchors_gone.add("echo")
-        await it.clock.advance(300.0)
+        await it.clock.advance(120.0)
         assert it.switches() == []
         assert it.turns("fibre") == ["UP"]
 
@@ -274,9 +274,9 @@ async def test_our_own_stall_is_no_fault_of_a_link(stall_s: float) -> None:
 
 
 async def test_short_bursts_of_loss_seldom_switch() -> None:
-    """A day of 200 bursts of 0.1 to 0.4 s, packed into half an hour."""
+    """80 bursts of 0.1 to 0.4 s, nine hours' worth of a bad line, packed into seven minutes."""
     async with watched(seed=5) as it:
-        for number in range(200):
+        for number in range(80):
             await it.world.apply(Cut("fibre"))
             await it.clock.advance(0.1 + 0.3 * (number % 10) / 9)
             await it.world.apply(Heal("fibre"))
@@ -285,15 +285,15 @@ async def test_short_bursts_of_loss_seldom_switch() -> None:
 
 
 async def test_a_window_drains_its_link_before_it_begins_and_holds_it_after_its_end() -> None:
-    start = 1_795_000_000.0 + 400.0
-    window = Window("w1", "fibre", Wall(start), Wall(start + 600.0))
+    start = 1_795_000_000.0 + 320.0
+    window = Window("w1", "fibre", Wall(start), Wall(start + 100.0))
     async with watched(windows=(window,)) as it:
-        await it.clock.advance(96.0)
+        await it.clock.advance(16.0)
         assert it.board.state("fibre").state == "UP"
         await it.clock.advance(2.0)
         assert it.board.state("fibre").state == "DRAINING"
         assert it.board.standing(TENANT, "gpc").links == ("sim",)
-        await it.clock.advance(1000.0 - 103.0 + 2.0)
+        await it.clock.advance(420.0 - 21.0 + 2.0)
         assert it.board.state("fibre").state == "PROBATION"
         await it.clock.advance(61.0)
         assert it.turns("fibre") == ["UP", "DRAINING", "PROBATION", "UP"]
@@ -313,7 +313,7 @@ async def test_a_link_that_broke_in_its_window_comes_back_only_proven() -> None:
     async with watched(windows=(window,)) as it:
         await it.clock.advance(20.0)
         await it.world.apply(Cut("fibre"))
-        await it.clock.advance(400.0)
+        await it.clock.advance(150.0)
         assert it.board.state("fibre").state == "DOWN"
         await it.world.apply(Heal("fibre"))
         await it.clock.advance(63.0)
