@@ -379,3 +379,31 @@ async def test_every_sample_passes_as_request_and_as_reply(coding: str) -> None:
             assert reply.unambiguous
 
     assert len(SAMPLES) >= 80
+
+
+async def test_an_abandoned_send_speaks_against_the_path_only_if_its_bytes_were_never_taken(
+        ) -> None:
+    """A peer that reads nothing stands in for a dead path: bytes stay with our kernel."""
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(5)
+
+    server = await asyncio.start_server(deaf, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    seen: list[Sample] = []
+    big = Streamed(pieces_of(b"x" * 30_000_000, 1_000_000), 30_000_000)
+    async with sending(UpstreamAt("gpc", f"http://127.0.0.1:{port}"), seen=seen) as sender:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await sender.send(asking("/x", "POST", HOST, big))
+    assert [(each.layer, each.ok, each.detail) for each in seen] == [
+        ("request", False, "abandoned")]
+    server.close()
+
+    async with RawOrigin(lambda request: Say(b"", "hang")) as origin:
+        seen.clear()
+        async with sending(gpc(origin), seen=seen) as sender:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await sender.send(asking())
+        assert seen == []  # taken, and slow: that is the upstream's affair
