@@ -11,7 +11,7 @@ import json
 import os
 import random
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -132,7 +132,7 @@ async def test_kill_9_loses_no_counted_copy_and_alters_none(tmp_path: Path) -> N
             await site.kill()
             first += 120
     assert slowest < 5.0
-    print(f"kills {KILLS}, slowest start {slowest:.2f} s")  # noqa: T201
+    print(f"kills {KILLS}, slowest start {slowest:.2f} s")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied", "overwritten"])
@@ -166,12 +166,21 @@ async def test_a_damaged_store_costs_copies_and_no_live_answer(tmp_path: Path, d
         assert (right > 90, wrong) == (True, 0), "the new store keeps again"
 
 
+@contextlib.contextmanager
+def small_disk(place: Path) -> Iterator[None]:
+    """A disk of 3 MB in memory at ``place``."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a tmpfs takes root")
 async def test_a_full_disk_fails_no_live_traffic(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], check=True)
-    try:
+    with small_disk(disk):
         async with world(tmp_path / "site") as (site, origin):
             site.tables["gateway"]["state_dir"] = str(disk / "state")
             await site.init_keys()
@@ -185,8 +194,6 @@ async def test_a_full_disk_fails_no_live_traffic(tmp_path: Path) -> None:
             store = (await site.status())["stores"][0]
             assert store["copies"] < 2000, "the disk was not full"
             await site.stop()
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 async def test_keys_missing_beside_a_store_cost_the_copy_and_no_live_answer(
