@@ -13,11 +13,11 @@ import logging
 import random
 import secrets
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from gateway.config import Config
@@ -70,6 +70,9 @@ LOG: Final = logging.getLogger("gateway.build")
 
 DIAL_S: Final = 2.0
 """A tunnel's connect, name included: then the next link is tried."""
+
+Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
+"""Starts a loop beside the others."""
 
 
 async def run(config: Config) -> None:
@@ -316,7 +319,7 @@ class Gateway:
         listen = self._config.listen
         return DoorSettings(
             self._via, listen.address, listen.port, listen.hosts, listen.certificate,
-            listen.key.removeprefix("file:"), listen.client_ca, self._config.client_pems,
+            listen.key, listen.client_ca, self._config.client_pems,
             listen.line_bytes_max, listen.head_bytes_max, listen.head_s, listen.idle_s,
             connections_max=listen.connections_max)
 
@@ -330,7 +333,7 @@ class Gateway:
     def _noted(self, noted: Noted) -> None:
         if noted.fault is not None:
             LOG.error("a request met a mistake of ours", exc_info=noted.fault,
-                      extra={"tenant": noted.tenant})
+                      extra={"tenant": noted.tenant})  # edge.log tells type and places only
             return
         LOG.debug("refused at the door", extra={"status": noted.status, "code": noted.code})
 
@@ -358,7 +361,7 @@ class Gateway:
 
     # --- telemetry and status
 
-    def _open_report(self, stack: AsyncExitStack, loops: "Spawn") -> None:
+    def _open_report(self, stack: AsyncExitStack, loops: Spawn) -> None:
         config = self._config
         assert self._outbox is not None
         if not config.mqtt.host:
@@ -376,7 +379,7 @@ class Gateway:
     def _connect(self) -> Connect:
         settings = self._config.mqtt
         tls = mqtt.tls_context(settings.ca_file, settings.certificate,
-                               settings.key.removeprefix("file:")) if settings.ca_file else None
+                               settings.key) if settings.ca_file else None
         links = {link.id: link for link in self._config.links}
 
         def connect(link: str, will: Message, topics: tuple[str, ...]
@@ -463,9 +466,6 @@ class Gateway:
         high: High = told.high
         return OutboxView("full" if told.full else "open", told.box, told.rows, told.bytes, oldest,
                           told.dropped, {"a": high.a, "b": high.b, "c": high.c})
-
-
-Spawn = Callable[["asyncio._CoroutineLike[None]"], None]
 
 
 @contextlib.asynccontextmanager
