@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
 import termios
 import time
@@ -90,5 +91,6 @@ class Keys:
         return await self._pressed.get()
 
     def _read(self) -> None:
-        with contextlib.suppress(asyncio.QueueFull):  # nobody presses 64 keys in earnest
-            self._pressed.put_nowait(self._source.read(1))
+        for key in os.read(self._source.fileno(), 64).decode("utf-8", "replace"):
+            with contextlib.suppress(asyncio.QueueFull):  # nobody presses 64 keys in earnest
+                self._pressed.put_nowait(key)

@@ -101,6 +101,7 @@ class BrokerWatch:
     presences: list[tuple[float, str]] = field(default_factory=list)
     leaks: list[Leak] = field(default_factory=list)
     messages: int = 0
+    listening: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Listen until cancelled, dialling again where the broker went away."""
@@ -110,6 +111,7 @@ class BrokerWatch:
                         *self.place, identifier="chaos-watcher", clean_session=False,
                         max_queued_incoming_messages=10_000) as client:
                     await client.subscribe("gpgw/#", qos=1)
+                    self.listening.set()
                     async for message in client.messages:
                         self.hear(str(message.topic), message.payload)
             await asyncio.sleep(RECONNECT_S)

@@ -23,6 +23,7 @@ from chaos.promises import LATER, PROMISES, as_json, is_good, judge
 from chaos.traffic import Desk, people, round_robin
 from chaos.watcher import (
     BrokerWatch,
+    Row,
     StatusWatch,
     copies_of,
     find_marks,
@@ -45,6 +46,7 @@ WINDOW_AFTER_S: Final = 5.0
 DRAIN_S: Final = 3.0
 STALL_S: Final = 2.5
 """Until so long after both links died an answer may wait for the gateway to notice."""
+LISTEN_S: Final = 5.0
 READS_A_SECOND: Final = 40.0
 BOOKINGS_A_SECOND: Final = 2.0
 UNSEEN_EACH: Final = 8
@@ -78,6 +80,7 @@ class Stage:
     crashes: list[Crash] = field(default_factory=list)
     phases: list[tuple[str, float]] = field(default_factory=list)
     both_cut_at: float = 0.0
+    unheard: frozenset[Row] = frozenset()  # rows that the broker had before we listened
 
     def now(self, words: str, links: frozenset[str], down: frozenset[str] = frozenset(),
             gateway: bool = True, at: float | None = None) -> None:
@@ -125,6 +128,9 @@ async def play(home: Path, progress: Progress = lambda _: None) -> Told:
         if built.broker is not None:
             stage.broker = BrokerWatch(built.broker, marks)
             watching.append(group.create_task(stage.broker.run()))
+            async with asyncio.timeout(LISTEN_S):
+                await stage.broker.listening.wait()
+            stage.unheard = rows_of(await built.status())
         await _play(stage, built.epoch + WINDOW_AFTER_S)
         observed = await _observe(stage, marks)
         for task in watching:
@@ -173,8 +179,8 @@ async def _crash(stage: Stage, reads: Iterator[Ask]) -> None:
         await loading
     stage.now(f"the gateway is back after {ready_s:.1f} s", frozenset())
     after = await stage.status.look()
-    stage.crashes.append(Crash(at, copies_of(before), copies_of(after), rows_of(before),
-                               rows_of(after), ready_s))
+    stage.crashes.append(Crash(at, copies_of(before), copies_of(after),
+                               rows_of(before) - stage.unheard, rows_of(after), ready_s))
 
 
 def _in_turn(iterators: list[Iterator[Ask]]) -> Iterator[Ask]:

@@ -1,0 +1,110 @@
+"""The demo as a person meets it: it starts, its curl lines work as they stand, Ctrl-C ends it."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from chaos.demo import BAD_USAGE, main, order, summary
+from chaos.weather import CaptivePortal, Cut, Heal, Reset, Slow, UpstreamGone, Verb
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(("words", "verb"), [
+    (["cut", "fibre"], Cut("fibre")), (["heal", "sim"], Heal("sim")),
+    (["reset", "sim"], Reset("sim")), (["slow", "sim"], Slow("sim", 0.3)),
+    (["portal", "sim"], CaptivePortal("sim")), (["supplier", "gone"], UpstreamGone("gpc")),
+    (["supplier", "back"], UpstreamGone("gpc", False)), (["cut", "moon"], None), ([""], None),
+    (["supplier", "maybe"], None)])
+def test_the_control_port_knows_its_orders(words: list[str], verb: Verb | None) -> None:
+    assert order(words) == verb
+
+
+def test_an_unknown_story_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--story", "atlantis"]) == BAD_USAGE
+    assert "kent" in capsys.readouterr().err
+
+
+def test_a_summary_names_what_was_broken_and_why() -> None:
+    page = summary({"story": "kent", "good": False, "took_s": 50.0, "phases": [
+        {"phase": "normal", "sent": 3, "live": 2, "copy": 0, "refused": 0, "failed": 1,
+         "p50_ms": 1.0, "p99_ms": None, "max_ms": 2.0}],
+        "promises": {"1": {"held": False, "observations": 3, "evidence": ["request 2: failed"]},
+                     "3": {"held": "not exercised", "observations": 0}}})
+    assert "NOT GOOD" in page
+    assert re.search(r"promise +1: BROKEN +3 observations\n +request 2: failed", page)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A demo at work, and the lines to copy that it printed, in order."""
+
+    child: asyncio.subprocess.Process
+    lines: list[str]
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Running]:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "demo", cwd=ROOT, stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL)
+    assert child.stdout is not None
+    lines: list[str] = []
+    async with asyncio.timeout(60):
+        while not lines or "mosquitto_sub" not in lines[-1]:
+            line = (await child.stdout.readline()).decode()
+            assert line, "the demo ended before it said what to try"
+            lines += [line.strip()] if line.startswith("    ") else []
+    yield Running(child, lines)
+    if child.returncode is None:
+        child.kill()
+        await child.wait()
+
+
+async def type_in(line: str) -> str:
+    """Run a line as a person would paste it; it was made by our own demo."""
+    done = await asyncio.to_thread(subprocess.run, ["bash", "-c", line], capture_output=True,
+                                   text=True, timeout=60, check=True)
+    return done.stdout
+
+
+async def test_each_line_shows_what_it_says_and_ctrl_c_ends_everything(running: Running) -> None:
+    read, cut_fibre, cut_sim, unseen, strict, heal, _, status, metrics, _ = running.lines
+    assert "class=live; link=fibre" in await type_in(read)
+    await type_in(cut_fibre)
+    assert "class=live; link=sim" in await type_in(read)
+    await type_in(cut_sim)
+    assert "class=as-of" in await type_in(read)
+    for line in (unseen, strict):
+        answer = await type_in(line)
+        assert answer.startswith("HTTP/1.1 503")
+        assert '"transient"' in answer
+    assert '"BLACKHOLE"' in await type_in(status)
+    assert "gateway_requests_total" in await type_in(metrics)
+    await type_in(heal)
+    children = await asyncio.to_thread(_children, running.child.pid)
+    assert len(children) >= 4, "gateway, clinical system, anchor, broker"
+    running.child.send_signal(signal.SIGINT)
+    async with asyncio.timeout(45):
+        assert await running.child.wait() == 0
+    assert [_parent(pid) for pid in children] == [0] * len(children), "all are gone"
+
+
+def _children(pid: int) -> list[int]:
+    found = [int(one) for one in os.listdir("/proc") if one.isdigit()]
+    return [one for one in found if _parent(one) == pid]
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
