@@ -39,6 +39,7 @@ from chaos.weather import (
 from chaos.world import LINKS, TENANTS, RigName, Wanted, World, api_key, fetch, upstream_id, world
 
 BOOKING_EACH: Final = 25  # one request in so many is a booking
+VOIDED_BY_BOOKING: Final = frozenset({"appointments", "slots"})
 UNREAD_A_SECOND: Final = 4.0
 LOOK_EVERY_S: Final = 0.1
 SETTLE_S: Final = 1.0
@@ -304,7 +305,7 @@ def _telling(story: Story, rig: str, observed: Observed, began: float, phases: t
     judged = tuple(_judged(number, one) for number, one in judge(observed).items())
     return Telling(story.name, story.sentence, rig, told, judged, story.exercises,
                    (("switches of links", str(watch.switches)),),
-                   "; ".join(shortcomings(story, played, watch.switches)))
+                   "; ".join(shortcomings(story, observed.sent, watch.switches)))
 
 
 def _judged(number: int, one: Judgement) -> Judged:
@@ -323,11 +324,39 @@ def shortcomings(story: Story, played: Sequence[Sent], switches: int) -> list[st
     if story.switches_max is not None and switches > story.switches_max:
         found.append(f"{switches} switches of links, at most {story.switches_max} wanted")
     cut_off = {phase.name for phase in story.phases if phase.cut_off}
-    known = {sent.key for sent in played if sent.status == 200 and sent.phase not in cut_off}
-    owed = [sent for sent in played if sent.phase in cut_off and sent.is_read and sent.opted_in
-            and sent.key in known]
+    owed = _owed(played, cut_off)
     missed = [sent for sent in owed if sent.answered not in ("copy", "live")]
     if missed:
+        one = missed[0]
         found.append(f"{len(missed)} of {len(owed)} known reads were not answered while cut off; "
-                     f"the first: {missed[0].kind}, {missed[0].answered}, {missed[0].status}")
+                     f"the first: request {one.n} ({one.kind}, {one.tenant}, {one.phase}): "
+                     f"{one.answered}, {one.status}, after {one.took_s:.2f} s {one.trouble}")
+    if cut_off and not owed:
+        found.append("no known read was asked for while cut off")
     return found
+
+
+def _owed(played: Sequence[Sent], cut_off: set[str]) -> list[Sent]:
+    """Return the reads in phases ``cut_off`` that must be answered from the copy.
+
+    A booking voids its practice's lists of appointments and slots, as the pack says, whatever
+    came of it: a list is owed only where none was under way from its last live read until now.
+    """
+    owed: list[Sent] = []
+    live_at: dict[str, float] = {}
+    bookings = [sent for sent in played if not sent.is_read]
+    for sent in sorted(played, key=lambda sent: sent.at):
+        if not sent.is_read:
+            continue
+        if sent.status == 200 and sent.answered == "live":
+            live_at[sent.key] = sent.at
+        elif sent.phase in cut_off and sent.opted_in and sent.key in live_at and not (
+                sent.kind in VOIDED_BY_BOOKING
+                and _any_booking(bookings, sent, live_at[sent.key])):
+            owed.append(sent)
+    return owed
+
+
+def _any_booking(bookings: Sequence[Sent], read: Sent, since: float) -> bool:
+    return any(one.tenant == read.tenant and one.at < read.at + read.took_s
+               and one.at + one.took_s > since for one in bookings)

@@ -174,7 +174,7 @@ def page(tellings: Sequence[Telling], now: datetime) -> str:
 def _summary(tellings: Sequence[Telling]) -> str:
     bad = [telling for telling in tellings if not telling.is_whole()]
     banner = (f'<p class="banner bad">✗ {len(bad)} of {len(tellings)} stories broke a promise or '
-              "could not be told to the end." if bad else
+              "fell short." if bad else
               f'<p class="banner">✓ All promises held in all {len(tellings)} stories.')
     rows = "".join(_summary_row(telling) for telling in tellings)
     return (f'{banner}</p><table><tr><th>story<th>rig<th class="n">s<th class="n">requests'
@@ -183,8 +183,9 @@ def _summary(tellings: Sequence[Telling]) -> str:
 
 def _summary_row(telling: Telling) -> str:
     found = dict(figures_of(telling.told.marks))
-    css, words = ("ok", "✓ all held") if telling.is_whole() else ("bad", "✗ BROKEN: " + (
-        ", ".join(str(judged.promise) for judged in telling.broken()) or "not told to its end"))
+    broken = ", ".join(str(judged.promise) for judged in telling.broken())
+    css, words = ("ok", "✓ all held") if telling.is_whole() else (
+        "bad", f"✗ BROKEN: {broken}" if broken else "✗ fell short")
     return (f'<tr><td><a href="#{escape(telling.name)}">{escape(telling.name)}</a>'
             f'<td>{escape(telling.rig)}<td class="n">{telling.told.seconds:.0f}'
             f'<td class="n">{found["requests"]}<td class="n">{found.get("failed", "0")}'
@@ -195,7 +196,7 @@ def _summary_row(telling: Telling) -> str:
 def _section(telling: Telling) -> str:
     figures = "".join(f"<div><dt>{escape(what)}</dt><dd>{escape(value)}</dd></div>"
                       for what, value in (*figures_of(telling.told.marks), *telling.figures))
-    trouble = (f'<p class="banner bad">Not told to its end: {escape(telling.trouble)}</p>'
+    trouble = (f'<p class="banner bad">This story fell short: {escape(telling.trouble)}</p>'
                if telling.trouble else "")
     broken = telling.broken()
     rows = "".join(_promise_row(judged, judged in broken) for judged in telling.promises)

@@ -10,12 +10,12 @@ STORY: Final = Story(
     sentence="The upstream refuses, then fails, then hangs, with both links well: "
              "copies are served and no link is switched.",
     phases=(
-        Phase("normal", 4.0),
-        Phase("upstream gone", 7.0, (UpstreamGone("gpc"),), unread=True, cut_off=True),
-        Phase("upstream back", 5.0, (UpstreamGone("gpc", gone=False),)),
-        Phase("upstream says 503", 6.0, (UpstreamStatus("gpc", 503),), unread=True,
+        Phase("normal", 3.0),
+        Phase("upstream gone", 6.0, (UpstreamGone("gpc"),), unread=True, cut_off=True),
+        Phase("upstream back", 4.0, (UpstreamGone("gpc", gone=False),)),
+        Phase("upstream says 503", 5.0, (UpstreamStatus("gpc", 503),), unread=True,
               cut_off=True),
-        Phase("upstream hangs", 6.0, (UpstreamStatus("gpc", 0), UpstreamHung("gpc"))),
-        Phase("upstream back for good", 6.0, (UpstreamHung("gpc", hung=False),))),
+        Phase("upstream hangs", 5.0, (UpstreamStatus("gpc", 0), UpstreamHung("gpc"))),
+        Phase("upstream back for good", 5.0, (UpstreamHung("gpc", hung=False),))),
     exercises=ALWAYS | {4, 5, 6},
     switches_max=0)

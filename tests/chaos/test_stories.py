@@ -1,0 +1,64 @@
+"""Every story, played against the real daemon: all promises held, nothing fell short.
+
+On namespaces where this machine can make them, else on relays; one more on each other rig. About
+25 s each.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from chaos.__main__ import best_rig, main, parser, summary, why_not
+from chaos.play import play
+from chaos.stories import STORIES
+from chaos.story import ALWAYS, Story
+from chaos.weather import Verb
+from chaos.world import RigName
+
+SECONDS_MAX: Final = 45.0
+TOGETHER_MAX: Final = 240.0
+WANTED: Final = {"kent-maintenance", "silent-blackhole", "kent-both-links", "adastra-isolation",
+                 "one-tenant-down", "flapping"}
+
+
+@pytest.mark.parametrize("name", sorted(STORIES))
+async def test_the_story_is_told_and_every_promise_held(name: str, tmp_path: Path) -> None:
+    telling = await play(STORIES[name], best_rig(), tmp_path)
+    assert telling.is_whole(), summary(telling)
+
+
+@pytest.mark.parametrize("rig", ["relay", "toxiproxy"])
+async def test_a_silent_blackhole_is_told_on_the_other_rigs_too(
+        rig: RigName, tmp_path: Path) -> None:
+    if why_not(rig):
+        pytest.skip(f"{rig.upper()} STORY NOT TOLD: {why_not(rig)}")
+    telling = await play(STORIES["silent-blackhole"], rig, tmp_path)
+    assert telling.is_whole(), summary(telling)
+
+
+def test_the_stories_of_this_order_are_there_and_short_enough() -> None:
+    assert set(STORIES) >= WANTED
+    assert all(story.seconds <= SECONDS_MAX for story in STORIES.values())
+    assert sum(story.seconds for story in STORIES.values()) <= TOGETHER_MAX
+
+
+@pytest.mark.parametrize("name", sorted(STORIES))
+def test_a_story_says_what_it_is_and_exercises_the_common_promises(name: str) -> None:
+    story: Story = STORIES[name]
+    verbs: list[Verb] = [verb for phase in story.phases for verb in phase.verbs]
+    assert story.name == name
+    assert story.sentence.endswith(".")
+    assert verbs
+    assert story.exercises >= ALWAYS
+
+
+def test_an_unknown_story_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        parser().parse_args(["--story", "nobody-knows"])
+    assert left.value.code == 2
+
+
+def test_a_rig_that_cannot_be_had_is_bad_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chaos.__main__.why_not", lambda rig: "no root")
+    assert main(["--rig", "namespaces"]) == 2
