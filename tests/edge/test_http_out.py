@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import hashlib
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -407,3 +408,22 @@ async def test_an_abandoned_send_speaks_against_the_path_only_if_its_bytes_were_
                 async with asyncio.timeout(0.3):
                     await sender.send(asking())
         assert seen == []  # taken, and slow: that is the upstream's affair
+
+
+async def test_half_a_head_on_a_pooled_connection_does_speak_against_the_path() -> None:
+    turns = iter([Say(), Say(OK[:9], "close")])
+    async with RawOrigin(lambda request: next(turns)) as origin, \
+            sending(gpc(origin)) as sender:
+        reply_of(await sender.send(asking()))
+        assert await sender.send(asking()) == NoAnswer("fibre", "reset", fresh=True)
+
+
+async def test_a_miss_that_we_notice_late_is_still_dated_when_it_was_due() -> None:
+    """Our own loop stands still for half a second just before the patience ends."""
+    seen: list[Sample] = []
+    async with RawOrigin(lambda request: Say(b"", "hang")) as origin, \
+            sending(gpc(origin), seen=seen) as sender:
+        asyncio.get_running_loop().call_later(0.2, time.sleep, 0.5)
+        assert await sender.send(asking(patience_s=0.3)) == NoAnswer("fibre", "timeout")
+
+    assert seen[-1].at - seen[-1].sent_at == pytest.approx(0.3)
