@@ -101,12 +101,13 @@ def configuration(home: Path, upstream: str, anchors: tuple[int, int], port: int
     text = base_config(home / "state", port, admin)
     for priority, (link, source) in enumerate((("fibre", "127.0.0.1"), ("sim", "127.0.0.2")), 1):
         text += f'\n[[links]]\nid = "{link}"\npriority = {priority}\n'
-        text += "" if NAMED else f'source = "{source}"\n'
+        text += "" if NAMED else f'source = "{source}"\n'  # a named server may be anywhere
         for name, anchor in zip(("broker", "anchor"), anchors, strict=True):
             text += f'[[links.probes]]\nid = "{name}"\nkind = "tcp"\n'
             text += f'target = "127.0.0.1:{anchor}"\n'
     return text + (f'\n[[upstreams]]\nid = "r4"\ntenants = ["{ODS}"]\nbase_url = "{upstream}"\n'
-                   'pack = "fhir-r4"\nforwarded = true\n')
+                   'pack = "fhir-r4"\nforwarded = true\n'
+                   f'base_urls = {{ fibre = "{upstream}", sim = "{upstream}" }}\n')
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
