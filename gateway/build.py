@@ -37,6 +37,7 @@ from gateway.core.telemetry import (
     Message,
     OutboxNow,
     ReportRules,
+    StartCause,
     Started,
     State,
     Stopped,
@@ -70,6 +71,12 @@ LOG: Final = logging.getLogger("gateway.build")
 
 DIAL_S: Final = 2.0
 """A tunnel's connect, name included: then the next link is tried."""
+
+METERED_KEEP_ALIVE_S: Final = 60
+"""MQTT keep-alive on a metered link: every 20 s would cost 1 MB a month for nothing."""
+
+ORDERLY: Final = "orderly"
+"""The file in the state directory that says the last run ended in good order."""
 
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
 """Starts a loop beside the others."""
@@ -163,6 +170,8 @@ class Gateway:
         self._tell(Stopped("term", self._clock.now() - self._begun))
         if self._report is not None:
             await self._report.leave()
+            with contextlib.suppress(OSError):  # a full disk: the next start says "crash"
+                (self._config.state_dir / ORDERLY).touch()
 
     # --- stores
 
@@ -279,7 +288,7 @@ class Gateway:
     def _transition(self, transition: Transition) -> None:
         """The board says it once when it breaks and once when it heals."""
         told = happening(transition)
-        LOG.warning("changed", extra=_fields(told))
+        LOG.log(_level(told), "changed", extra=_fields(told))
         self._tell(told)
         if self._report is not None:
             self._report.changed()
@@ -374,7 +383,14 @@ class Gateway:
                               self._outbox, self._connect(), self._clock, self._rng, rules,
                               self._outbox.high)
         loops(self._report.run())
-        self._tell(Started(release(), "crash", self._config_hash))
+        self._tell(Started(release(), self._ended(), self._config_hash))
+
+    def _ended(self) -> StartCause:
+        """How the run before this one ended; from now on it counts as a crash until we stop."""
+        mark = self._config.state_dir / ORDERLY
+        was_orderly = mark.exists()
+        mark.unlink(missing_ok=True)
+        return "orderly" if was_orderly else "first" if self._boot <= 1 else "crash"
 
     def _connect(self) -> Connect:
         settings = self._config.mqtt
@@ -390,7 +406,9 @@ class Gateway:
             async def addresses(name: str) -> tuple[str, ...]:
                 return tuple(str(each["host"]) for each in await resolver.resolve(name))
 
-            how = mqtt.Settings(host, port, self._config.gateway.name, tls, settings.keep_alive_s,
+            keep_alive = max(settings.keep_alive_s, METERED_KEEP_ALIVE_S
+                             if link in self._metered else 0)
+            how = mqtt.Settings(host, port, self._config.gateway.name, tls, keep_alive,
                                 settings.will_delay_s, settings.session_expiry_s)
             return mqtt.connected(how, mqtt.link_dial(links[link], addresses), will, topics)
 
@@ -482,6 +500,14 @@ def _fields(told: Happening) -> dict[str, object]:
     """The codes, ids and figures of an event for a log line, evidence aside."""
     return {each.name: getattr(told, each.name) for each in dataclasses.fields(told)
             if each.name != "evidence"}
+
+
+def _level(told: Happening) -> int:
+    """A fault is a warning, its end and what was announced are information."""
+    fields = _fields(told)
+    ended = fields.get("phase") == "ended" or fields.get("after") in ("up", "NORMAL")
+    planned = fields.get("cause") == "MAINTENANCE" or fields.get("before") in ("unknown", "")
+    return logging.INFO if ended or planned else logging.WARNING
 
 
 def release() -> str:

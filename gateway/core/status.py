@@ -127,7 +127,8 @@ def _board(view: BoardView) -> dict[str, object]:
         "links": [
             {"id": link.id, "kind": link.kind, "metered": link.metered, "state": link.state,
              "active": link.id == view.active, "since_s": _ago(link.since, now),
-             "cause": link.cause, "verdict": faults.get(link.id, ""), "silent": link.silent, "heard_s": _round(link.heard_s),
+             "cause": link.cause, "verdict": faults.get(link.id, ""), "silent": link.silent,
+             "heard_s": _round(link.heard_s),
              "rtt_ms": _round(link.rtt_ms), "loss": _round(link.loss)} for link in view.links],
         "verdicts": [
             {"kind": verdict.kind, "link": verdict.link, "upstream": verdict.upstream,

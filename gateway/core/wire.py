@@ -39,6 +39,7 @@ X_FORWARDED: Final = ("X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Pref
 
 ALLOW: Final = ("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 
+_VERSION: Final = re.compile(rb" HTTP/([0-9]+(?:\.[0-9]+)?)$")
 _NAME: Final = re.compile(r"[A-Za-z0-9._~-]+")
 _SEPARATOR: Final = re.compile(r"/|\\|%2f|%5c", re.IGNORECASE)
 _DOT: Final = re.compile(r"%2e", re.IGNORECASE)
@@ -114,6 +115,17 @@ class _Refused(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.words)
         self.refusal = refusal
+
+
+def unspoken(line: bytes) -> Refusal | None:
+    """Return the refusal of a request line that names a version we do not speak, else None.
+
+    Asked before the parser, which would call HTTP/1.2 and 3.0 malformed (400).
+    """
+    found = _VERSION.search(line)
+    if found is None or found[1] in (b"1.0", b"1.1"):
+        return None
+    return Refusal(505, "not-supported", "Only HTTP/1.0 and HTTP/1.1 are spoken here.", True)
 
 
 def examine(head: Head, names: Names) -> Seen | Refusal:

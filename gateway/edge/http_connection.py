@@ -27,7 +27,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from gateway.core.wire import Chunks, Head, Refusal, Seen
+from gateway.core.wire import Chunks, Head, Refusal, Seen, unspoken
 from gateway.edge.tunnel import reset
 
 LINGER_S: Final = 1.0
@@ -221,6 +221,10 @@ class Connection(RequestHandler):
         return HEAD_UNREADABLE if stray else None  # it would wait for CRLF in vain
 
     def _admit(self, head: bytes) -> None:
+        refusal = unspoken(head[: head.find(b"\r\n")])
+        if refusal is not None:
+            self.refuse(refusal)
+            return
         found = self._feed(head)
         if found is None or len(found) != 1:
             self.refuse(HEAD_UNREADABLE)

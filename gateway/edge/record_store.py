@@ -305,7 +305,7 @@ class RecordStore:
         made = self._clock.wall()
         for _ in range(3):
             try:
-                self._settle(await self._database.submit(partial(self._forget, drop, made)), None)
+                await self._do(partial(self._forget, drop, made), drop.before)
             except StoreDamaged:
                 continue  # a new file was begun; the mark must be in it too
             except StoreFull:
@@ -314,9 +314,35 @@ class RecordStore:
                 break
             else:
                 return
-        # In memory at once, so that nothing under way is kept, whatever the disk does.
-        self._marks.floor = max(self._marks.floor, drop.before)
+        self._give_up(drop.before)
         await self._database.erase()
+
+    async def _do(self, work: Callable[[Connection], _Effect], before: Wall | None = None) -> None:
+        """Run ``work`` and count its effect, also where whoever asked for it has gone away.
+
+        ``before`` is that of a drop: one that fails with nobody left to try again is given up.
+        """
+        future = self._database.submit(work)
+        gone = False
+
+        def count(done: "asyncio.Future[_Effect]") -> None:
+            if done.exception() is None:
+                self._settle(done.result(), None)
+            elif gone and before is not None:
+                self._give_up(before)
+
+        future.add_done_callback(count)
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError:
+            gone = True
+            raise
+
+    def _give_up(self, before: Wall) -> None:
+        """A drop could not be written: nothing is served until the file has been deleted."""
+        # In memory at once, so that nothing under way is kept, whatever the disk does.
+        self._marks.floor = max(self._marks.floor, before)
+        self._database.erasing = True
 
     def _forget(self, drop: Drop, made: Wall, connection: Connection) -> _Effect:
         """In the writer thread: delete, and mark what is under way."""
@@ -421,7 +447,7 @@ class RecordStore:
         ``now`` must be trusted time. At most 1000 copies a call, so that no call is long.
         """
         try:
-            self._settle(await self._database.submit(partial(self._prune, now)), None)
+            await self._do(partial(self._prune, now))
         except (StoreBusy, StoreFull, StoreDamaged) as trouble:
             self._settle(None, trouble)
 

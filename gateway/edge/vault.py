@@ -178,9 +178,9 @@ def count_boot(state_dir: Path) -> int:
     last = 0
     try:
         last = int(path.read_text("ascii"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         for trace in (path, state_dir / "outbox.db"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 last = max(last, int(trace.stat().st_mtime))
     content = str(last + 1).zfill(BOOT_DIGITS).encode("ascii")
     try:

@@ -35,11 +35,11 @@ def server_tls(certificate: str, key: str) -> ssl.SSLContext:
 
 
 async def origin(port: int, tls: ssl.SSLContext | None, delay_s: float) -> None:
-    """Serve ``/{size}/...`` for ever: a resource of that many bytes, after ``delay_s``."""
+    """Serve ``/Patient/s{size}-{n}`` for ever: that many bytes, after ``delay_s``."""
     bodies = {size: resource(size) for size in (2_000, 30_000)}
 
     async def handle(request: web.BaseRequest) -> web.Response:
-        size = int(request.path.strip("/").split("/")[-2])
+        size = int(request.path.rpartition("/s")[2].partition("-")[0])
         if delay_s:
             await asyncio.sleep(delay_s)
         return web.Response(body=bodies.get(size) or resource(size),

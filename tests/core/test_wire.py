@@ -17,6 +17,7 @@ from gateway.core.wire import (
     is_authority,
     normal_url,
     outbound_headers,
+    unspoken,
 )
 
 NAMES = Names(
@@ -339,3 +340,14 @@ def test_a_chunked_body_ends_where_it_ends_however_it_comes(
 def test_what_is_no_chunked_body_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match="chunk"):
         Chunks().walk(body)
+
+
+@pytest.mark.parametrize(("line", "status"), [
+    (b"GET / HTTP/1.1", None), (b"GET / HTTP/1.0", None), (b"GET /", None),
+    (b"GET / http/1.1", None),
+    (b"GET / HTTP/1.2", 505), (b"GET / HTTP/2.0", 505), (b"GET / HTTP/3", 505),
+    (b"GET /?HTTP/2.0 HTTP/1.1", None)])
+def test_a_request_line_of_another_version_is_told_so(line: bytes, status: int | None) -> None:
+    refusal = unspoken(line)
+
+    assert (refusal.status if refusal else None) == status

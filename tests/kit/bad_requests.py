@@ -86,11 +86,11 @@ CASES: Final = (
     # Versions
     Case("HTTP/2.0 in a request line", request(version=b"HTTP/2.0"), 505),
     Case("HTTP/0.9 in a request line", request(version=b"HTTP/0.9"), 505),
-    Case("HTTP/1.2", request(version=b"HTTP/1.2")),
-    Case("HTTP/3.0", request(version=b"HTTP/3.0")),
+    Case("HTTP/1.2", request(version=b"HTTP/1.2"), 505),
+    Case("HTTP/3.0", request(version=b"HTTP/3.0"), 505),
     Case("lower-case http", request(version=b"http/1.1")),
     Case("no version at all", b"GET " + PATIENT + b"\r\n\r\n", 505),
-    Case("the HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    Case("the HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     # Transfer-Encoding
     Case("TE: gzip, chunked", _chunked(CHUNKS, b"Transfer-Encoding: gzip, chunked")),
     Case("TE: chunked, gzip", _chunked(CHUNKS, b"Transfer-Encoding: chunked, gzip")),
