@@ -286,10 +286,10 @@ def without_outcome(body: bytes) -> bytes:
     Byte for byte what stood before, since that entry is the last of ``entry`` with its comma.
     Where an ``entry`` array had to be made for it, that array goes too.
     """
-    entries = tuple(_ENTRY.finditer(body))
-    if not entries:
+    named = body.rfind(b'"OperationOutcome"')
+    found = None if named < 0 else _ENTRY.search(body, max(0, named - 80))
+    if found is None:
         return body
-    found = entries[-1]
     start = body.index(b"{", found.start())
     try:
         text = body[start:].decode()
