@@ -19,12 +19,12 @@ from random import Random
 from statistics import median
 from typing import Final
 
-import aiohttp
 import pytest
 
 from chaos.rig.namespaces import Namespaces, visit, why_not
 from chaos.weather import Cut, Heal
-from tests.real.daemon import GATEWAY_KEY, KEY, base_config, gateway
+from tests.real.daemon import base_config, gateway
+from tests.real.steady import Read, Steady
 
 ONSETS: Final = 20 if os.environ.get("FULL") == "1" else 2
 RATE: Final = 100.0
@@ -35,70 +35,9 @@ PORT: Final = 8080
 ADMIN: Final = 9464
 BEFORE_S: Final = 1.0
 AFTER_S: Final = 5.0
-CLIENT_S: Final = 10.0
 BACK_S: Final = 40.0
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"BLACKHOLE NOT TESTED: {why_not()}")
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """One read: due at ``due`` (monotonic), answered after ``took_s``, by ``link``."""
-
-    due: float
-    took_s: float
-    ok: bool
-    link: str
-
-
-class Steady:
-    """Open-loop reads: each is sent when due, whatever became of those before."""
-
-    def __init__(self, url: str) -> None:
-        self.reads: list[Read] = []
-        self._url = url
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator["Steady"]:
-        connector = aiohttp.TCPConnector(limit=0)
-        timeout = aiohttp.ClientTimeout(CLIENT_S)
-        async with (aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-                    asyncio.TaskGroup() as group):
-            driver = group.create_task(self._drive(session, group))
-            try:
-                yield self
-            finally:
-                driver.cancel()
-
-    async def _drive(self, session: aiohttp.ClientSession, group: asyncio.TaskGroup) -> None:
-        began = time.monotonic()
-        n = 0
-        while True:
-            due = began + n / RATE
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            group.create_task(self._read(session, due, n))
-            n += 1
-
-    async def _read(self, session: aiohttp.ClientSession, due: float, n: int) -> None:
-        ok, link = False, ""
-        try:
-            async with session.get(f"{self._url}/Patient/{n}", headers={GATEWAY_KEY: KEY}) as reply:
-                body = await reply.read()
-                ok = reply.status == 200 and b'"id":"%d"' % n in body
-                said = reply.headers.get("Continuity", "")
-                link = said.partition("link=")[2].partition(";")[0]
-        except (aiohttp.ClientError, TimeoutError):
-            ok = False
-        self.reads.append(Read(due, time.monotonic() - due, ok, link))
-
-    async def back_on(self, link: str, within_s: float) -> None:
-        """Wait until all of the last half second was answered over ``link``."""
-        async with asyncio.timeout(within_s):
-            while True:
-                await asyncio.sleep(0.1)
-                last = [one.link for one in self.reads[-int(RATE / 2):]]
-                if len(last) == int(RATE / 2) and set(last) == {link}:
-                    return
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +103,7 @@ async def test_a_silent_blackhole_of_the_primary_fails_no_read(
     async with Namespaces() as rig, origin(rig):
         with visit(rig.name("edge")):  # the gateway, and all sockets of this test, stand in edge
             async with gateway(configuration(tmp_path), tmp_path, PORT, ADMIN):
-                load = Steady(f"http://127.0.0.1:{PORT}/B81001/r4")
+                load = Steady(f"http://127.0.0.1:{PORT}/B81001/r4", RATE)
                 async with load.running():
                     for _ in range(ONSETS):
                         await load.back_on("fibre", BACK_S)
