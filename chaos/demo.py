@@ -305,11 +305,15 @@ def guide(built: World, control: int) -> str:
         ("the supplier's system goes (key u): no switch of links",
          f"{order_}/supplier/gone; sleep 5; {order_}/supplier/back"),
         ("what the gateway says of itself", f"curl -s {admin}/status"),
-        ("metrics", f"curl -s {admin}/metrics"),
-        ("telemetry", f"mosquitto_sub -h {built.broker[0]} -p {built.broker[1]} -t 'gpgw/#' -v")]
+        ("metrics", f"curl -s {admin}/metrics")]
+    if built.broker is not None:
+        host, port = built.broker
+        tries.append(("telemetry", f"mosquitto_sub -h {host} -p {port} -t 'gpgw/#' -v"))
     lines = ["", "The practice is open. Press f, s, u to break and mend; q or Ctrl-C to end.", ""]
     for words, line in tries:
         lines += [f"  {words}:", f"    {line}"]
+    if built.broker is None:
+        lines += ["  telemetry is off: neither mosquitto nor Go (for mochi-mqtt) is to be had"]
     return "\n".join([*lines, "", ""])
 
 

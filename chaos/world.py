@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -23,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
+from chaos import broker
 from chaos.rig.echo import ANCHOR
 from chaos.rig.namespaces import CONTROL_UP, Namespaces, visit
 from chaos.rig.relay import Forward, Relay, RelayRig
@@ -32,6 +32,7 @@ from chaos.weather import Heal, Rig, UpstreamGone, UpstreamHung, UpstreamStatus,
 RigName: TypeAlias = Literal["relay", "toxiproxy", "namespaces"]
 LINKS: Final = ("fibre", "sim")
 TENANTS: Final = ("B81001", "A20047")
+HAS_BROKER: Final = "has a broker"
 READY_S: Final = 20.0
 LEAD_S: Final = 5.0
 STOP_S: Final = 35.0  # the drain's 30 s and a little
@@ -70,6 +71,7 @@ class Wanted:
     will_delay_s: int = 5
     windows: tuple[tuple[str, float, float, float], ...] = ()  # link, from, to, drain_s: see epoch
     requests_max: int = 256
+    telemetry: bool = True  # False where no broker can be had
 
 
 def _ends_trouble(verb: Verb) -> bool:
@@ -131,6 +133,8 @@ def _utc(at: float) -> str:
 
 
 def _mqtt(wanted: Wanted, reaches: Sequence[Reach]) -> str:
+    if not wanted.telemetry:
+        return '[mqtt]\nhost = ""\n'
     hosts = ", ".join(f'{reach.link} = "{_at(reach.places["broker"])}"' for reach in reaches)
     return (f'[mqtt]\nhost = "127.0.0.1"\nport = 1883\nhosts = {{ {hosts} }}\n'
             f"will_delay_s = {wanted.will_delay_s}\nheartbeat_s = 1.0\nkeep_alive_s = 5\n")
@@ -174,7 +178,7 @@ class World:
     port: int
     admin: int
     control: Place
-    broker: Place
+    broker: Place | None  # None: no broker can be had here, and telemetry is off
     config: Path
     epoch: float  # when a story with maintenance windows begins: they are counted from here
     child: asyncio.subprocess.Process | None = None
@@ -314,21 +318,24 @@ async def _services(stack: AsyncExitStack, home: Path, inside: tuple[str, ...],
     said = await _start(stack, home / "echo.log", (
         *inside, sys.executable, "-m", "chaos.rig.echo", _at(at["echo"])))
     places["echo"] = (at["echo"][0], int(said.split()[1]))
-    places["broker"] = await _broker(stack, home, inside, at["broker"])
+    found = await _broker(stack, home, inside, at["broker"])
+    places["broker"] = found or places["echo"]  # a second target to probe, whoever it is
+    if found is not None:
+        places[HAS_BROKER] = found
     return places
 
 
 async def _broker(stack: AsyncExitStack, home: Path, inside: tuple[str, ...],
-                  at: Place) -> Place:
-    """Start mosquitto, plain and open: a demonstration on loopback or in a namespace of ours."""
-    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+                  at: Place) -> Place | None:
+    """Start a broker, plain and open: a demonstration on loopback or in a namespace of ours."""
+    program = await broker.find(Path.cwd() / ".tools")
     if program is None:
-        raise RuntimeError("mosquitto is not installed")
+        return None
     host, port = at
     port = port or _free_port()
-    path = _write(home / "mosquitto.conf", f"listener {port} {host}\nallow_anonymous true\n"
-                  "persistence false\nuser root\nset_tcp_nodelay true\n")
-    await _start(stack, home / "mosquitto.log", (*inside, program, "-c", str(path)), says=False)
+    env = [f"{name}={value}" for name, value in program.env.items()]
+    argv = [*inside, *(["env", *env] if env else []), *program.argv(host, port, home)]
+    await _start(stack, home / "broker.log", argv, says=False)
     return host, port
 
 
@@ -359,9 +366,11 @@ async def _gateway(stack: AsyncExitStack, rig: Rig, home: Path, wanted: Wanted,
                    reaches: Sequence[Reach], places: Mapping[str, Place]) -> World:
     port, admin = _free_port(), _free_port()
     epoch = float(int(time.time() + LEAD_S))
+    wanted = dataclasses.replace(wanted, telemetry=HAS_BROKER in places)
     config = _write(home / "gateway.toml",
                     configuration(wanted, reaches, home / "state", port, admin, epoch))
-    made = World(rig, home, port, admin, places["control"], places["broker"], config, epoch)
+    made = World(rig, home, port, admin, places["control"],
+                 places.get(HAS_BROKER), config, epoch)
     keys = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", "keys", "init", "--config", str(config),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
