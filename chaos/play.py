@@ -4,8 +4,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from random import Random
@@ -13,12 +12,13 @@ from typing import Any, Final
 
 from chaos import practice as made
 from chaos.load import Ask, Load
-from chaos.observed import Leak, Move, Observed, Seen, Sent, Weather
+from chaos.observed import Observed, Seen, Sent, Weather
 from chaos.picture import Kind, Mark, Span, Told
 from chaos.promises import Broken, Judgement, Kept, judge
 from chaos.report import Judged, Telling
 from chaos.story import Story
 from chaos.traffic import SEEN_PATIENTS, Desk, people
+from chaos.watcher import BrokerWatch, StatusWatch, find_marks, search
 from chaos.weather import (
     CaptivePortal,
     Cut,
@@ -38,10 +38,10 @@ from chaos.weather import (
 )
 from chaos.world import LINKS, TENANTS, RigName, Wanted, World, api_key, fetch, upstream_id, world
 
+NO_BROKER: Final = ("127.0.0.1", 9)  # the watcher then dials in vain, and hears nothing
 BOOKING_EACH: Final = 25  # one request in so many is a booking
 VOIDED_BY_BOOKING: Final = frozenset({"appointments", "slots"})
 UNREAD_A_SECOND: Final = 4.0
-LOOK_EVERY_S: Final = 0.1
 SETTLE_S: Final = 1.0
 _WORDS: Final[dict[type, str]] = {
     Cut: "cut silently", Reset: "reset", Slow: "slow", Lose: "losing packets", Flap: "flapping",
@@ -51,48 +51,24 @@ _WORDS: Final[dict[type, str]] = {
 _LIMPS: Final = (Slow, Lose, DnsLie)  # weather in which a link still carries what is asked of it
 
 
-class Watch:
-    """Looks at ``/status`` ten times a second; keeps what links and modes were, and when."""
+class Watch(StatusWatch):
+    """Looks at ``/status`` ten times a second; keeps what the links were too, and since when."""
 
-    def __init__(self, place: World) -> None:
-        self._place = place
-        self.moves: list[Move] = []
+    def __init__(self, ask: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
+        super().__init__(ask)
         self.states: list[tuple[float, str, str]] = []
         self.switches = 0
-        self._active = ""
-        self._modes: dict[tuple[str, str], str] = {}
         self._links: dict[str, str] = {}
 
-    async def run(self) -> None:
-        """Look until cancelled."""
-        while True:
-            self.look(await self._place.status(), time.time())
-            await asyncio.sleep(LOOK_EVERY_S)
-
-    def look(self, status: dict[str, Any], now: float) -> None:
-        """Note what differs from the last look; an empty status (nobody answers) tells nothing."""
-        for link in status.get("links", ()):
+    async def look(self) -> Mapping[str, Any]:
+        """Look once; return what was said (empty where nobody answered)."""
+        said = await super().look()
+        self.switches = max(self.switches, int(said.get("switches", 0)))
+        for link in said.get("links", ()):
             if self._links.get(link["id"]) != link["state"]:
                 self._links[link["id"]] = link["state"]
-                self.states.append((now, link["id"], link["state"]))
-        for row in status.get("modes", ()):
-            key = (row["tenant"], row["upstream"])
-            was = self._modes.get(key, "")
-            if was != row["mode"]:
-                self._modes[key] = row["mode"]
-                self.moves.append(Move(now, "mode", was, row["mode"], *key, row["cause"]))
-        self._note_switch(status, now)
-
-    def _note_switch(self, status: dict[str, Any], now: float) -> None:
-        if "switches" not in status:
-            return
-        active = next((link["id"] for link in status["links"] if link["active"]), "")
-        self.switches = max(self.switches, int(status["switches"]))
-        if active != self._active and self._active:
-            last = status.get("last_switch") or {}
-            self.moves.append(Move(now, "switch", self._active, active,
-                                   cause=last.get("cause", "")))
-        self._active = active
+                self.states.append((time.time(), link["id"], link["state"]))
+        return said
 
 
 async def play(story: Story, rig: RigName, home: Path) -> Telling:
@@ -100,11 +76,12 @@ async def play(story: Story, rig: RigName, home: Path) -> Telling:
     began = time.time()
     try:
         async with world(rig, home, Wanted(hold_s=story.hold_s, windows=story.windows)) as place:
-            watch = Watch(place)
+            watch = Watch(place.status)
             desks = await _desks(place)
+            ear = BrokerWatch(place.broker or NO_BROKER, _marks(desks))
             load = Load(("127.0.0.1", place.port))
-            began, phases = await _perform(story, place, watch, load, desks)
-            observed = await _gather(place, watch, load, desks)
+            began, phases = await _perform(story, place, (watch, ear), load, desks)
+            observed = await _gather(place, watch, ear, load)
             changes = tuple(place.changes)
     except (RuntimeError, OSError, ExceptionGroup) as stopped:
         nothing = Told(time.time() - began, (), (), (), ())
@@ -128,7 +105,7 @@ async def _desks(place: World) -> list[Desk]:
             for ods, client in (*((ods, "desk") for ods in TENANTS), (TENANTS[0], "strict"))]
 
 
-async def _perform(story: Story, place: World, watch: Watch, load: Load,
+async def _perform(story: Story, place: World, onlookers: tuple[Watch, BrokerWatch], load: Load,
                    desks: Sequence[Desk]) -> tuple[float, tuple[Span, ...]]:
     """Read what is to be known, then play the phases over the load; return (start, phases)."""
     load.phase = "before"
@@ -139,7 +116,7 @@ async def _perform(story: Story, place: World, watch: Watch, load: Load,
     await asyncio.sleep(max(0.0, begin - time.time()))
     spans: list[Span] = []
     async with asyncio.TaskGroup() as group:
-        looking = group.create_task(watch.run())
+        looking = [group.create_task(each.run()) for each in onlookers]
         group.create_task(load.run(_questions(desks, story.name), story.reads_a_second,
                                    begin + story.seconds))
         unread = desks[0].unseen()
@@ -154,7 +131,8 @@ async def _perform(story: Story, place: World, watch: Watch, load: Load,
             await asyncio.sleep(max(0.0, due - time.time()))
             spans.append(Span("phase", start - begin, time.time() - begin, phase.name))
         await asyncio.sleep(SETTLE_S)
-        looking.cancel()
+        for each in looking:
+            each.cancel()
     load.close()
     return begin, tuple(spans)
 
@@ -168,45 +146,28 @@ def _questions(desks: Sequence[Desk], seed: str) -> Iterator[Ask]:
         yield next(next(books)) if n % BOOKING_EACH == 0 else dice.choice(dice.choice(reads))
 
 
-async def _gather(place: World, watch: Watch, load: Load,
-                  desks: Sequence[Desk]) -> Observed:
+async def _gather(place: World, watch: Watch, ear: BrokerWatch, load: Load) -> Observed:
     status, raw = await fetch(place.control, "GET", "/__seen", within_s=20.0)
     if status != 200:
         raise RuntimeError(f"the clinical system does not tell what it saw: {status}")
-    seen = tuple(Seen(one["at"], one["listener"], one["system"], one["ods"], one["method"],
-                      one["token"], one["status"], one["reply_sha"], one["took_effect"])
+    names = Seen.__dataclass_fields__
+    seen = tuple(Seen(**{name: one[name] for name in names})
                  for one in json.loads(raw)["arrivals"])
-    _, metrics = await fetch(("127.0.0.1", place.admin), "GET", "/metrics")
-    status_text = json.dumps(await place.status()).encode()
-    marks = _marks(desks)
-    leaks, scanned = await asyncio.to_thread(
-        search, place.home, marks, {"metrics": metrics, "status": status_text})
+    files, leaks = await asyncio.to_thread(search, (place.home / "state", place.log), ear.marks)
+    for path in ("/metrics", "/status"):
+        _, told = await fetch(("127.0.0.1", place.admin), "GET", path)
+        leaks += find_marks(path, told, ear.marks)
     return Observed(sent=tuple(load.sent), seen=seen, weather=history(place.changes),
-                    moves=tuple(watch.moves), leaks=leaks, scanned=scanned)
+                    moves=tuple(watch.moves), leaks=tuple(leaks + ear.leaks),
+                    scanned=files + 2 + ear.messages)
 
 
-def _marks(desks: Sequence[Desk]) -> dict[str, bytes]:
+def _marks(desks: Sequence[Desk]) -> tuple[tuple[str, bytes], ...]:
     """What may stand nowhere: the marked patient, the numbers of those that are read, the keys."""
-    marks = {"a patient's name": made.MARKED_FAMILY.encode()}
-    for desk in desks:
-        marks[f"the key of {desk.tenant}/{desk.client}"] = desk.key.encode()
-        marks |= {f"NHS number {n} of {desk.tenant}": person.nhs.encode()
-                  for n, person in enumerate(desk.people[:SEEN_PATIENTS])}
-    return marks
-
-
-def search(home: Path, marks: dict[str, bytes],
-           texts: dict[str, bytes]) -> tuple[tuple[Leak, ...], int]:
-    """Search the gateway's files, their names and what it told for marks; return (leaks, texts)."""
-    files = [path for path in (home / "state").rglob("*") if path.is_file()]
-    places = dict(texts)
-    places["file names"] = "\n".join(str(path) for path in files).encode()
-    for path in (*files, home / "gateway.log"):
-        with suppress(OSError):  # a journal file of SQLite may go while we look
-            places[path.name] = path.read_bytes()
-    leaks = tuple(Leak(where, mark) for where, text in places.items()
-                  for mark, value in marks.items() if value in text)
-    return leaks, len(places)
+    return (("a patient's name", made.MARKED_FAMILY.encode()),
+            *((f"the key of {desk.tenant}/{desk.client}", desk.key.encode()) for desk in desks),
+            *((f"NHS number {n} of {desk.tenant}", person.nhs.encode()) for desk in desks
+              for n, person in enumerate(desk.people[:SEEN_PATIENTS])))
 
 
 def history(changes: Sequence[tuple[float, Verb]]) -> tuple[Weather, ...]:

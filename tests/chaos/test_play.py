@@ -1,11 +1,11 @@
 """What a play makes of what it saw: pure parts, each fed what must show."""
 
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 from chaos.observed import Sent
 from chaos.picture import Span
-from chaos.play import Watch, history, link_spans, mark, search, shortcomings, weather_spans
+from chaos.play import Watch, history, link_spans, mark, shortcomings, weather_spans
 from chaos.story import ALWAYS, Phase, Story
 from chaos.weather import (
     Cut,
@@ -17,7 +17,6 @@ from chaos.weather import (
     UpstreamStatus,
     Verb,
 )
-from chaos.world import World
 
 SENT = Sent(1, 10.0, 0.02, "normal", "B81001", "gpc-B81001", "gpc:B81001", "desk", "patient", "k1",
             "t1", is_read=True, opted_in=True, status=200, whole=True, answer_class="live",
@@ -62,23 +61,23 @@ def test_link_states_last_until_the_next_look_that_differs() -> None:
         Span("link sim", 0.0, 9.0, "UP"))
 
 
-def test_the_watch_notes_each_change_once_and_an_empty_status_is_no_change() -> None:
-    def status(active: str, state: str, mode: str, switches: int) -> dict[str, object]:
-        return {"links": [{"id": "fibre", "state": state, "active": active == "fibre"},
-                          {"id": "sim", "state": "UP", "active": active == "sim"}],
-                "modes": [{"tenant": "B81001", "upstream": "gpc", "mode": mode, "cause": ""}],
-                "switches": switches, "last_switch": {"cause": "BLACKHOLE"}}
+async def test_the_watch_notes_each_link_state_once_and_silence_is_no_change() -> None:
+    def status(state: str, switches: int) -> dict[str, Any]:
+        return {"links": [{"id": "fibre", "state": state, "active": state == "UP"},
+                          {"id": "sim", "state": "UP", "active": state != "UP"}],
+                "modes": [], "switches": switches, "last_switch": {"cause": "BLACKHOLE"}}
 
-    watch = Watch(World.__new__(World))
-    for at, told in enumerate(({}, status("fibre", "UP", "NORMAL", 0), {},
-                               status("sim", "DOWN", "BACKUP", 1),
-                               status("sim", "DOWN", "BACKUP", 1))):
-        watch.look(dict(told), float(at))
-    assert [(move.at, move.what, move.frm, move.to) for move in watch.moves] == [
-        (1.0, "mode", "", "NORMAL"), (3.0, "mode", "NORMAL", "BACKUP"),
-        (3.0, "switch", "fibre", "sim")]
-    assert watch.switches == 1
+    says = iter(({}, status("UP", 0), {}, status("DOWN", 1), status("DOWN", 1)))
+
+    async def ask() -> dict[str, Any]:
+        return next(says)
+
+    watch = Watch(ask)
+    for _ in range(5):
+        await watch.look()
     assert [state for _, link, state in watch.states if link == "fibre"] == ["UP", "DOWN"]
+    assert [state for _, link, state in watch.states if link == "sim"] == ["UP"]
+    assert watch.switches == 1
 
 
 def test_answers_are_drawn_as_what_they_were() -> None:
@@ -120,16 +119,3 @@ def test_a_list_that_a_booking_voided_is_not_owed_but_a_patient_is() -> None:
 def test_more_switches_than_the_story_allows_fall_short() -> None:
     dark = copy_of(SENT, at=16.0, phase="dark", answer_class="as-of")
     assert shortcomings(STORY, [SENT, dark], 2) == ["2 switches of links, at most 1 wanted"]
-
-
-def test_a_mark_is_found_in_files_in_their_names_and_in_what_was_told(tmp_path: Path) -> None:
-    state = tmp_path / "state" / "9990000001"
-    state.mkdir(parents=True)
-    (state / "records.db").write_bytes(b"sealed")
-    (tmp_path / "gateway.log").write_bytes(b'{"line": "Quillfeather"}')
-    marks = {"a number": b"9990000001", "a name": b"Quillfeather"}
-    leaks, scanned = search(tmp_path, marks, {"metrics": b"requests 1", "status": b"Quillfeather"})
-    assert {(leak.place, leak.mark) for leak in leaks} == {
-        ("file names", "a number"), ("gateway.log", "a name"), ("status", "a name")}
-    assert scanned == 5
-    assert not any("Quillfeather" in leak.mark for leak in leaks)

@@ -34,7 +34,7 @@ BROKER: Final = "10.77.100.2:1883"
 ANCHOR: Final = "10.77.100.3:7"
 PORT: Final = 8080
 ADMIN: Final = 9464
-RATE: Final = 25.0
+RATE: Final = 50.0
 FULL: Final = os.environ.get("FULL") == "1"
 WINDOWS: Final = 5 if FULL else 3
 SLACK_MS: Final = 3.0 if FULL else 15.0
