@@ -10,7 +10,9 @@ from typing import Final
 import pytest
 
 from chaos.__main__ import best_rig, main, parser, summary, why_not
+from chaos.picture import Told
 from chaos.play import play
+from chaos.report import Judged, Telling
 from chaos.stories import STORIES
 from chaos.story import ALWAYS, Story
 from chaos.weather import Verb
@@ -62,3 +64,16 @@ def test_an_unknown_story_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_rig_that_cannot_be_had_is_bad_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chaos.__main__.why_not", lambda rig: "no root")
     assert main(["--rig", "namespaces"]) == 2
+
+
+def test_a_broken_promise_exits_3_and_stands_in_page_and_junit(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    async def broken(story: Story, rig: RigName, home: Path) -> Telling:
+        return Telling(story.name, story.sentence, rig, Told(1.0, (), (), (), ()),
+                       (Judged(1, "broken", 7, "request 3 failed while sim worked"),))
+
+    monkeypatch.setattr("chaos.__main__.play", broken)
+    assert main(["--story", "flapping", "--rig", "relay", "--to", str(tmp_path)]) == 3
+    assert "request 3 failed" in capsys.readouterr().out
+    for name in ("index.html", "junit.xml"):
+        assert "request 3 failed while sim worked" in (tmp_path / name).read_text("utf-8")
