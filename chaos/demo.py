@@ -58,10 +58,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             if asked.story is not None:
                 return asyncio.run(_story(asked.story, Path(home), asked.json))
             asyncio.run(_practice(Path(home)))
-        except RuntimeError as trouble:
-            sys.stderr.write(f"practice-gateway demo: {trouble}\n")
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            sys.stderr.write("practice-gateway demo: stopped before the end\n")
+            return FAILED
+        except (RuntimeError, ExceptionGroup) as trouble:
+            sys.stderr.write(f"practice-gateway demo: {_words(trouble)}\n")
             return FAILED
     return DONE
+
+
+def _words(trouble: Exception) -> str:
+    """The words of what went wrong first, out of the groups it may be wrapped in."""
+    while isinstance(trouble, ExceptionGroup):
+        trouble = trouble.exceptions[0]
+    return str(trouble) if isinstance(trouble, RuntimeError) else repr(trouble)
 
 
 # -- a story
@@ -74,16 +84,9 @@ async def _story(name: str, home: Path, as_json: bool) -> int:
         if sys.stderr.isatty():
             sys.stderr.write(f"{time.time() - began:6.1f} s  {words}\n")
 
-    stopping = _on_signals()
-    playing = asyncio.ensure_future(STORIES[name](home, progress))
-    stopped = asyncio.ensure_future(stopping.wait())
-    await asyncio.wait({playing, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if not playing.done():
-        playing.cancel()
-        await asyncio.wait({playing})
-        raise RuntimeError("stopped before the end")
-    told = playing.result()
+    if (this := asyncio.current_task()) is not None:  # INT cancels it already (asyncio.run)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    told = await STORIES[name](home, progress)
     sys.stdout.write(json.dumps(told.document, indent=1) + "\n" if as_json
                      else summary(told.document))
     return DONE if told.good else BROKEN

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 NHS: Final = "https://fhir.nhs.uk/Id/nhs-number"
 ODS: Final = "https://fhir.nhs.uk/Id/ods-organization-code"
@@ -28,7 +28,7 @@ SLOT_MINUTES: Final = 15
 MARKED_PATIENT: Final = "9"
 MARKED_FAMILY: Final = "Quillfeather-Marked"
 
-Tree = dict[str, Any]
+Tree: TypeAlias = dict[str, Any]
 
 _HOSTILE: Final = (
     ("O'Neill", "Siobhán"), ("Østergård", "Åse"), ("李", "小龙"), ("كريم", "فاطمة"),

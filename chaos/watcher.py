@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import aiomqtt
 
@@ -22,7 +22,7 @@ RECONNECT_S: Final = 0.5
 MESSAGES_MAX: Final = 100_000
 FILE_BYTES_MAX: Final = 256 << 20
 
-Row = tuple[int, str, int]
+Row: TypeAlias = tuple[int, str, int]
 
 
 class StatusWatch:

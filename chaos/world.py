@@ -375,7 +375,10 @@ async def _gateway(stack: AsyncExitStack, rig: Rig, home: Path, wanted: Wanted,
         sys.executable, "-m", "gateway", "keys", "init", "--config", str(config),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT)
-    out, _ = await keys.communicate()
+    try:
+        out, _ = await keys.communicate()
+    finally:  # a run that is stopped meanwhile leaves no process behind
+        await _end(keys)
     if keys.returncode:
         raise RuntimeError(f"keys init failed:\n{out.decode(errors='replace')}")
     stack.push_async_callback(made.stop)

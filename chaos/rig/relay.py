@@ -24,7 +24,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from chaos.weather import (
     CaptivePortal,
@@ -55,7 +55,7 @@ _PAGE: Final = (b"<!DOCTYPE html><html><head><title>Sign in to continue</title><
 PORTAL: Final = (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: "
                  + str(len(_PAGE)).encode() + b"\r\nConnection: close\r\n\r\n" + _PAGE)
 
-Way = Literal["out", "back"]
+Way: TypeAlias = Literal["out", "back"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from chaos import practice as made
 from chaos.load import Ask, Load, percentile
@@ -53,7 +53,7 @@ UNSEEN_EACH: Final = 8
 BOTH: Final = frozenset({"fibre", "sim"})
 WANTED: Final = frozenset(PROMISES) - LATER
 
-Progress = Callable[[str], None]
+Progress: TypeAlias = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -172,11 +172,9 @@ async def _crash(stage: Stage, reads: Iterator[Ask]) -> None:
     stage.now("the gateway is killed", frozenset(), gateway=False)
     await stage.world.kill()
     at = time.time()
-    loading = asyncio.ensure_future(stage.phase("crash", at + 1.0, reads))
-    try:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stage.phase("crash", at + 1.0, reads))
         ready_s = await stage.world.start()
-    finally:
-        await loading
     stage.now(f"the gateway is back after {ready_s:.1f} s", frozenset())
     after = await stage.status.look()
     stage.crashes.append(Crash(at, copies_of(before), copies_of(after),

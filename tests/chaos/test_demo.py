@@ -109,3 +109,23 @@ def _parent(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return 0
+
+
+async def test_a_story_that_is_stopped_ends_everything_it_started() -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "demo", "--story", "kent", cwd=ROOT,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(60):
+        children: list[int] = []
+        for _ in range(600):
+            children = await asyncio.to_thread(_children, child.pid)
+            if len(children) >= 4:
+                break
+            await asyncio.sleep(0.05)
+        child.send_signal(signal.SIGTERM)
+        assert child.stderr is not None
+        said = await child.stderr.read()
+        assert await child.wait() == 1
+    assert b"stopped before the end" in said
+    assert [_parent(pid) for pid in children] == [0] * len(children), "all are gone"
