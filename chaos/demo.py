@@ -103,6 +103,9 @@ def summary(document: dict[str, Any]) -> str:
                      f"{one['refused']:>9}{one['failed']:>8}{_figure(one['p50_ms'])}"
                      f"{_figure(one['p99_ms'])}{_figure(one['max_ms'])}")
     lines.append("")
+    lines += [f"{one['what']:<62}{_figure(one['figure'])} (limit {one['limit']}) "
+              f"{'met' if one['met'] else 'NOT MET'}" for one in document.get("targets", [])]
+    lines.append("")
     for number, one in document["promises"].items():
         word = {True: "held", False: "BROKEN"}.get(one["held"], one["held"])
         lines.append(f"promise {number:>2}: {word:<14}{one['observations']:>6} observations")

@@ -7,11 +7,12 @@ watched from outside and judged by the twelve promises.
 """
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -50,6 +51,7 @@ LISTEN_S: Final = 5.0
 READS_A_SECOND: Final = 40.0
 BOOKINGS_A_SECOND: Final = 2.0
 UNSEEN_EACH: Final = 8
+STRICT_EACH: Final = 12
 BOTH: Final = frozenset({"fibre", "sim"})
 WANTED: Final = frozenset(PROMISES) - LATER
 
@@ -140,7 +142,9 @@ async def play(home: Path, progress: Progress = lambda _: None) -> Told:
 
 async def _play(stage: Stage, window: float) -> None:
     reads = round_robin(stage.desks)
-    unseen = round_robin(stage.desks, UNSEEN_EACH)
+    strict = round_robin([replace(desk, client="strict", key=api_key(desk.tenant, "strict"),
+                                  opted_in=False) for desk in stage.desks])
+    unseen = _now_and_then(round_robin(stage.desks, UNSEEN_EACH), strict)
     bookings = _in_turn([desk.bookings() for desk in stage.desks])
     stage.now("both links are well", BOTH)
     await stage.phase("normal", window - DRAIN_S, reads, bookings)
@@ -179,6 +183,11 @@ async def _crash(stage: Stage, reads: Iterator[Ask]) -> None:
     after = await stage.status.look()
     stage.crashes.append(Crash(at, copies_of(before), copies_of(after),
                                rows_of(before) - stage.unheard, rows_of(after), ready_s))
+
+
+def _now_and_then(mostly: Iterator[Ask], seldom: Iterator[Ask]) -> Iterator[Ask]:
+    for n in itertools.count(1):
+        yield next(seldom if n % STRICT_EACH == 0 else mostly)
 
 
 def _in_turn(iterators: list[Iterator[Ask]]) -> Iterator[Ask]:
@@ -252,6 +261,7 @@ def _told(stage: Stage, observed: Observed) -> Told:
                    for name, at in stage.phases],
         "both_links_dead": dead,
         "upstream_down_switches": switches,
+        "targets": targets(dead, observed, switches),
         "mode_changes": [{"at_s": round(move.at - stage.began, 2)} | {
             name: value for name, value in asdict(move).items() if name != "at" and value != ""}
             for move in observed.moves],
@@ -302,7 +312,9 @@ def both_dead(sent: Sequence[Sent], cut_at: float,
     known = {one.key for one in sent if one.is_read and one.answered == "live"
              and one.status == 200 and voided[one.tenant] < one.at
              and one.at + one.took_s < cut_at}
-    dead = [one for one in sent if one.is_read and one.phase in ("both-dead", "restarted")]
+    everyone = [one for one in sent if one.is_read and one.phase in ("both-dead", "restarted")]
+    dead = [one for one in everyone if one.opted_in]
+    strict = [one for one in everyone if not one.opted_in]
     before = [one for one in dead if one.key in known]
     never = [one for one in dead if one.key not in known]
     return {"seen_before": _split(before, cut_at, restarts) | {
@@ -310,7 +322,31 @@ def both_dead(sent: Sequence[Sent], cut_at: float,
                 "not_marked": sum(one.answered != "copy" or not one.marked for one in before)},
             "never_seen": _split(never, cut_at, restarts) | {
                 "sent": len(never),
-                "not_refused": sum(one.answered != "refused" for one in never)}}
+                "not_refused": sum(one.answered != "refused" for one in never)},
+            "not_opted_in": {"sent": len(strict),
+                             "not_refused": sum(one.answered != "refused" for one in strict)}}
+
+
+def targets(dead: dict[str, Any], observed: Observed, switches: int) -> list[dict[str, Any]]:
+    """Return the order's figures beside their limits.
+
+    Times are also the machine's, so they are told and do not decide the exit code.
+    """
+    seen, never = dead["seen_before"], dead["never_seen"]
+    failed = sum(one.is_read and one.answered in ("failed", "refused") and observed.path_works(
+        one.at, one.at + one.took_s, one.upstream_key) for one in observed.sent)
+    late, early = "later_than_2500_ms", "earlier_than_2500_ms_after_the_cut"
+    rows: list[tuple[str, float | None, float]] = [
+        ("safe reads failed while a path works", failed, 0),
+        ("reads seen before, links dead, not answered marked", seen["not_marked"], 0),
+        ("seen before, later than 2.5 s after the cut: p99 ms", seen[late]["p99_ms"], 50),
+        ("seen before, earlier: max ms", seen[early]["max_ms"], 3000),
+        ("never seen, not refused", never["not_refused"], 0),
+        ("never seen, later than 2.5 s after the cut: p99 ms", never[late]["p99_ms"], 50),
+        ("clients that take no copies, not refused", dead["not_opted_in"]["not_refused"], 0),
+        ("switches while only the upstream is down", switches, 0)]
+    return [{"what": what, "figure": figure, "limit": limit,
+             "met": figure is not None and figure <= limit} for what, figure, limit in rows]
 
 
 def _split(sent: Sequence[Sent], cut_at: float, restarts: Sequence[float]) -> dict[str, Any]:

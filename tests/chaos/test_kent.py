@@ -72,3 +72,17 @@ def test_nothing_fails_but_while_the_gateway_itself_is_dead(
     assert set(failed) <= {"crash"}
     assert told["upstream_down_switches"] == 0
     assert told["crash"][0]["rows_lost"] == 0
+
+
+def test_a_client_that_takes_no_copies_is_refused_and_not_counted_among_the_others() -> None:
+    live = sent(status=200, whole=True, answer_class="live", at=1.0)
+    strict = replace(live, at=12.0, phase="both-dead", opted_in=False, status=503, transient=True)
+    found = both_dead([live, strict], cut_at=10.0)
+    assert found["seen_before"]["sent"] == 0
+    assert found["not_opted_in"] == {"sent": 1, "not_refused": 0}
+
+
+def test_clients_that_take_no_copies_got_none(played: subprocess.CompletedProcess[str]) -> None:
+    found = json.loads(played.stdout)["both_links_dead"]["not_opted_in"]
+    assert found["sent"] > 10
+    assert found["not_refused"] == 0
