@@ -20,10 +20,11 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -103,7 +104,7 @@ def why_not() -> str:
 
 
 def sweep() -> tuple[str, ...]:
-    """Remove namespaces that a dead run of ours left; return their names.
+    """Remove namespaces that a dead run of ours left, and what still runs in them; return them.
 
     Only names of our own form whose process no longer exists are touched.
     """
@@ -111,8 +112,17 @@ def sweep() -> tuple[str, ...]:
         return ()
     left = [entry.name for entry in RUN_DIR.iterdir() if _is_orphan(entry.name)]
     for name in left:
+        _end_all_in(name)
         subprocess.run(("ip", "netns", "del", name), capture_output=True, check=False)
     return tuple(sorted(left))
+
+
+def _end_all_in(name: str) -> None:
+    said = subprocess.run(("ip", "netns", "pids", name), capture_output=True, text=True,
+                          check=False)
+    for pid in said.stdout.split():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def _is_orphan(name: str) -> bool:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -67,6 +68,14 @@ async def _shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             writer.write(line.upper() * 10)
             await writer.drain()
     writer.close()
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process runs; one that waits to be reaped does not."""
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text("ascii")[:60]
+    except FileNotFoundError:
+        return False
 
 
 def sh(*argv: str) -> str:
@@ -306,19 +315,23 @@ async def test_what_a_killed_run_left_is_swept_and_others_are_left_alone() -> No
             "from chaos.rig.namespaces import Namespaces\n"
             "async def main():\n"
             "    async with Namespaces() as rig:\n"
-            "        print(rig.name('edge'), flush=True)\n"
+            "        left = await asyncio.create_subprocess_exec(\n"
+            "            *rig.inside('up', 'sleep', '600'), stdout=asyncio.subprocess.DEVNULL)\n"
+            "        await asyncio.sleep(0.2)\n"
+            "        print(rig.name('edge'), left.pid, flush=True)\n"
             "        os.kill(os.getpid(), signal.SIGKILL)\n"
             "asyncio.run(main())\n")
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", code,
                                                  stdout=subprocess.PIPE)
     said, _ = await child.communicate()
-    orphan = said.decode().strip()
+    orphan, pid = said.decode().split()
     stranger = f"pgx-{os.getpid()}-1-edge"
     sh("ip", "netns", "add", stranger)
     try:
         assert (RUN_DIR / orphan).exists()
         assert orphan in sweep()
         assert not (RUN_DIR / orphan).exists()
+        assert not _runs(int(pid))
         assert (RUN_DIR / stranger).exists()
     finally:
         sh("ip", "netns", "del", stranger)

@@ -67,7 +67,8 @@ def test_a_rig_that_cannot_be_had_is_bad_usage(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_broken_promise_exits_3_and_stands_in_page_and_junit(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
     async def broken(story: Story, rig: RigName, home: Path) -> Telling:
         return Telling(story.name, story.sentence, rig, Told(1.0, (), (), (), ()),
                        (Judged(1, "broken", 7, "request 3 failed while sim worked"),))
