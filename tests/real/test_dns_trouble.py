@@ -2,9 +2,9 @@
 
 Order of acceptance: 0 failed anywhere, no answer from a wrong address, and the SIM's p99 within
 20 % or 3 ms of its baseline, whichever is more (medians of windows; ``FULL=1`` takes 5 windows and
-that bound, otherwise 3 and 100 ms, an eighth of one DNS time-out: others may share the machine). The upstream ends a
-connection with each 30th answer, so names are really needed again; at the liar's address stands a
-server whose certificate is another's.
+that bound, otherwise 3 and 100 ms, an eighth of one DNS time-out: others may share the
+machine). The upstream ends a connection with each 30th answer, so names are really needed again; at
+the liar's address stands a server whose certificate is another's.
 """
 
 import asyncio
