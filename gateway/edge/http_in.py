@@ -46,7 +46,7 @@ class DoorSettings:
     """``[listen]`` of practice.toml, with files already resolved to paths.
 
     ``via`` is our pseudonym (``practice-gateway-B81001-a``). ``client_ca`` is a PEM file and
-    ``client_certificates`` PEM texts of single clients; either makes the listener ask for a
+    ``client_certificates`` PEM files of single clients; either makes the listener ask for a
     certificate, which a client may decline. Times in seconds.
     """
 
@@ -95,7 +95,7 @@ def server_context(settings: DoorSettings) -> ssl.SSLContext | None:
     if settings.client_ca:
         context.load_verify_locations(cafile=settings.client_ca)
     for pem in settings.client_certificates:
-        context.load_verify_locations(cadata=pem)
+        context.load_verify_locations(cafile=pem)
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a leaf may be its own anchor
     if settings.client_ca or settings.client_certificates:
         context.verify_mode = ssl.CERT_OPTIONAL

@@ -73,7 +73,7 @@ async def test_a_certificate_names_its_client_by_ca_or_by_itself(tmp_path: Path)
     who = [Tenant(ODS, (Client("hub", certificate_sha256=hub.fingerprint),
                         Client("booking", hashed(KEY))))]
     for more in ({"client_ca": str(client_ca.cert)},
-                 {"client_certificates": (hub.cert.read_text(),)}):
+                 {"client_certificates": (str(hub.cert),)}):
         made, ca = settings(tmp_path, **more)
         async with opened(settings=made, who=who) as gateway:
             wire = await secure(gateway, ca, hub)
