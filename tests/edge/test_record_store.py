@@ -1,5 +1,6 @@
 """The record store on real files: what is kept comes back exactly, and what is dropped never."""
 
+import asyncio
 import gzip
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -37,12 +38,12 @@ class Shelf:
     async def settle(self) -> None:
         """Return when all that was queued is committed and counted."""
         while self.store.figures.waiting:
-            await self.store._database.submit(lambda connection: None)
+            await asyncio.sleep(0.001)
         # Behind the last plain job, so that its commit is over; its result is told before ours.
         done: list[object] = []
         self.store._database.post(lambda connection: None, 0, lambda *told: done.append(told))
         while not done:
-            await self.store._database.read(lambda connection: None)
+            await asyncio.sleep(0.001)
 
     async def keep(self, keep: Keep) -> bool:
         before = self.store.figures.kept
@@ -277,6 +278,21 @@ async def test_a_keep_that_waits_in_the_queue_is_refused_by_a_drop_that_overtake
 
     assert shelf.store.figures.copies == 0
     assert await held(shelf, *(f"find {number}" for number in range(50))) == set()
+
+
+async def test_a_drop_whose_asker_went_away_is_done_and_counted_all_the_same(
+        shelf: Shelf) -> None:
+    """A client may hang up while its write is answered; what it voids is void."""
+    await put(shelf, *PEOPLE)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(shelf.store.drop(Drop("gpc", Wall(NOW), routes=("slots",))))
+        await asyncio.sleep(0)
+        task.cancel()
+    await shelf.settle()
+
+    assert task.cancelled()
+    assert await held(shelf, "slots a") == set()
+    assert (shelf.store.figures.copies, shelf.store.figures.dropped) == (len(PEOPLE) - 1, 1)
 
 
 async def test_another_patients_fetch_under_way_is_kept_all_the_same(shelf: Shelf) -> None:
