@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from gateway.config import Config
 from gateway.core import asyncapi
 from gateway.core.exchange import UpstreamRules
-from gateway.core.link import CARRIES, Link, Probe
+from gateway.core.link import CARRIES, Link, LinkTurned, Probe
 from gateway.core.mode import Transition
 from gateway.core.report import alarm, happening, state
 from gateway.core.route import Switched
@@ -45,7 +45,7 @@ from gateway.core.telemetry import (
     StoreTold,
     event,
 )
-from gateway.edge import log, mqtt
+from gateway.edge import link_memory, log, mqtt
 from gateway.edge.admin import Admin
 from gateway.edge.clock import SystemClock
 from gateway.edge.http_in import Door, DoorSettings, Noted, server_context
@@ -74,6 +74,9 @@ DIAL_S: Final = 2.0
 
 METERED_KEEP_ALIVE_S: Final = 60
 """MQTT keep-alive on a metered link: every 20 s would cost 1 MB a month for nothing."""
+
+LINKS: Final = "links.json"
+"""The file in the state directory that remembers which links were out of use."""
 
 ORDERLY: Final = "orderly"
 """The file in the state directory that says the last run ended in good order."""
@@ -129,7 +132,8 @@ class Gateway:
         self._paths = tuple((ods, upstream.id) for upstream in config.upstreams
                             for ods in upstream.tenants)
         self._board = Board(config.links, tenants_of(self._paths), config.rules, config.windows,
-                            self._clock, self._transition)
+                            self._clock, self._transition,
+                            link_memory.read(config.state_dir / LINKS))
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Open stores, links, ports and loops; ready when it returns."""
@@ -290,6 +294,10 @@ class Gateway:
         told = happening(transition)
         LOG.log(_level(told), "changed", extra=_fields(told))
         self._tell(told)
+        if isinstance(transition, LinkTurned):
+            link_memory.write(self._config.state_dir / LINKS, {
+                link.id: (self._board.state(link.id).state, self._board.state(link.id).cause)
+                for link in self._config.links})
         if self._report is not None:
             self._report.changed()
             if isinstance(transition, Switched):

@@ -164,6 +164,17 @@ class LinkMemory:
     cause: str = ""
 
 
+def resumed(link: str, state: str, cause: str, now: Mono) -> LinkMemory:
+    """Return how a link begins that was in ``state`` when the process ended.
+
+    One that was out of use begins DOWN: nothing waits for it, and its first success mends that
+    at once where no other link can be used. Any other begins UNKNOWN.
+    """
+    if state in ("DOWN", "PROBATION"):
+        return LinkMemory(link, now, now, "DOWN", cause)
+    return LinkMemory(link, now, now)
+
+
 @dataclass(frozen=True, slots=True)
 class LinkTurned:
     """A link changed its state; it had been ``before`` for ``lasted_s``. ``evidence`` are codes."""

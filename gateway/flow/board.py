@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import count
+from types import MappingProxyType
 from typing import Final
 
 from gateway.core.instant import Mono
@@ -22,6 +23,7 @@ from gateway.core.link import (
     Reading,
     Sample,
     news_of,
+    resumed,
     turn,
 )
 from gateway.core.maintenance import Window, binding
@@ -89,12 +91,14 @@ class Board:
     """What flow knows of links and upstreams.
 
     ``upstreams`` gives the tenants (ODS codes) of each upstream; ``told`` gets each transition
-    once, and must not wait. Nothing here raises for what the network does.
+    once, and must not wait. ``remembered`` is each link's (state, cause) when the last run ended.
+    Nothing here raises for what the network does.
     """
 
     def __init__(self, links: tuple[Link, ...], upstreams: Mapping[str, tuple[str, ...]],
                  rules: LinkRules, windows: tuple[Window, ...], clock: Clock,
-                 told: Callable[[Transition], None]) -> None:
+                 told: Callable[[Transition], None],
+                 remembered: Mapping[str, tuple[str, str]] = MappingProxyType({})) -> None:
         now = clock.now()
         self._links = {link.id: link for link in links}
         self._upstreams = dict(upstreams)
@@ -103,7 +107,8 @@ class Board:
         self._clock = clock
         self._told = told
         self._preferred = preference(links)
-        self._memories = {link: LinkMemory(link, now, now) for link in self._links}
+        self._memories = {
+            link: resumed(link, *remembered.get(link, ("", "")), now) for link in self._links}
         self._readings = {link: Reading() for link in self._links}
         self._rings: dict[str, deque[Sample]] = {
             link: deque(maxlen=rules.samples_max) for link in self._links}
@@ -124,7 +129,8 @@ class Board:
         self._link_verdicts: dict[str, Verdict] = {}
         self._verdicts: tuple[Verdict, ...] = ()
         self._paths: dict[tuple[str, str], PathReading] = {}
-        self._active = self._preferred[0] if self._preferred else ""
+        self._active = active(self._preferred, {
+            link: memory.state for link, memory in self._memories.items()})
         self._active_since = now
         self._last_active = self._active
         self._switches = 0

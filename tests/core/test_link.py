@@ -16,6 +16,7 @@ from gateway.core.link import (
     News,
     Reading,
     news_of,
+    resumed,
     turn,
 )
 from gateway.errors import ImpossibleTurn
@@ -132,3 +133,13 @@ def test_the_cause_is_kept_until_the_link_is_up_again() -> None:
     assert (down.cause, waiting.cause) == ("BLACKHOLE", "BLACKHOLE")
     assert turn(waiting, "HELD", "", NOW).cause == ""
     assert turn(waiting, "DRAIN", "MAINTENANCE", NOW).cause == "MAINTENANCE"
+
+
+@pytest.mark.parametrize(("state", "after"), [
+    ("DOWN", "DOWN"), ("PROBATION", "DOWN"), ("UP", "UNKNOWN"), ("SUSPECT", "UNKNOWN"),
+    ("DRAINING", "UNKNOWN"), ("UNKNOWN", "UNKNOWN"), ("", "UNKNOWN"), ("nonsense", "UNKNOWN")])
+def test_a_link_that_was_out_of_use_begins_so_after_a_restart(state: str, after: str) -> None:
+    memory = resumed("fibre", state, "BLACKHOLE", Mono(5.0))
+
+    assert memory.state == after
+    assert memory.cause == ("BLACKHOLE" if after == "DOWN" else "")

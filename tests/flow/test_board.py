@@ -17,10 +17,12 @@ from chaos.weather import (
     UpstreamStatus,
 )
 from gateway.core.instant import Wall
-from gateway.core.link import Sample
+from gateway.core.link import Link, LinkRules, Sample
 from gateway.core.maintenance import Window
 from gateway.core.message import Outbound
 from gateway.core.verdict import Judged
+from gateway.flow.board import Board
+from tests.kit.clock import SimClock
 from tests.sim.watched import FIBRE, TENANTS, Watched, watched
 
 TENANT = TENANTS[0]
@@ -409,3 +411,22 @@ async def test_tasks_end_when_the_watch_is_cancelled() -> None:
     async with watched(per_s=10) as it:
         await it.clock.advance(1.0)
     assert len(asyncio.all_tasks()) == before
+
+
+async def test_links_that_were_dead_when_the_last_run_ended_are_not_waited_for() -> None:
+    clock = SimClock()
+    links = (Link("fibre", 1), Link("sim", 2))
+    dead = {"fibre": ("DOWN", "BLACKHOLE"), "sim": ("PROBATION", "BLACKHOLE")}
+    board = Board(links, {"gpc": ("B81001",)}, LinkRules(), (), clock, lambda told: None, dead)
+
+    board.tick()
+    assert board.standing("B81001", "gpc").links == ()
+    assert board.standing("B81001", "gpc").mode == "STANDALONE"
+
+    await clock.advance(0.1)
+    sent = clock.now()
+    await clock.advance(0.05)
+    board.see(Sample("sim", "anchor", "http", True, sent, clock.now(), anchor=True, rtt_ms=50.0))
+    board.tick()
+    assert board.standing("B81001", "gpc").links == ("sim",)
+    assert board.view().switches == 0
