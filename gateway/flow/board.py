@@ -401,9 +401,10 @@ class Board:
         switched = Switched(self._active, after, cause, now, now - self._active_since)
         self._active, self._active_since = after, now
         if after and after != self._last_active:
-            self._switches += 1
+            if self._last_active:  # the first link after a start with none left no other
+                self._switches += 1
+                self._last_switch = switched
             self._last_active = after
-            self._last_switch = switched
         self._told(switched)
 
     def _note_modes(self, now: Mono) -> None:
