@@ -1,1 +1,1 @@
-"""The tests mirror gateway/ name for name; kit/ is shared, sim/ and chaos/ judge by the same promises."""
+"""The tests mirror gateway/ name for name; sim/ and chaos/ judge by one set of promises."""

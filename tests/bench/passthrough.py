@@ -8,6 +8,7 @@ and the seconds from start until ready.
 
 import asyncio
 import contextlib
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -92,10 +93,10 @@ def row(name: str, seen: Latencies, base: Latencies) -> str:
             f"{seen.at(0.99) - base.at(0.99):>+9.2f}")
 
 
-async def fill(site: Site, count: int) -> None:
+async def fill(site: Site, count: int, ca: str) -> None:
     """Read ``count`` different patients of 2 kB, 20 at once, waiting until each batch is kept."""
     at_once = asyncio.Semaphore(20)
-    connector = aiohttp.TCPConnector(ssl=False, limit=20)
+    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=ca), limit=20)
 
     async def one(session: aiohttp.ClientSession, number: int) -> None:
         async with at_once, session.get(f"{site.base}/B81001/up/Patient/s2000-m{number}",
@@ -129,7 +130,7 @@ async def run(seconds: float = 20.0) -> None:
                       f"{'added p50':>9} {'added p99':>9}")
                 for target in three:
                     print(row(target.name, seen[target.name], seen["origin"]))
-            await fill(site, COPIES)
+            await fill(site, COPIES, str(ca.cert))
             await site.stored()
             held = (await site.status())["stores"][0]["copies"]
             print(f"\nready after {site.ready_after_s:.2f} s   PSS idle {idle:.0f} MB   "

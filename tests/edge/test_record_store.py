@@ -20,6 +20,16 @@ from tests.kit.copies import JSON, NAME, NHS_NUMBER, a_keep, a_key, a_safe, bund
 NOW = 1_795_000_000.0
 
 
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait until it is so: ten seconds at most."""
+    for _ in range(10_000):
+        if is_so():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it never came to be")
+
+
+
 class Shelf:
     """A store, its clock and its file, opened and closed by the fixture."""
 
@@ -37,13 +47,11 @@ class Shelf:
 
     async def settle(self) -> None:
         """Return when all that was queued is committed and counted."""
-        while self.store.figures.waiting:
-            await asyncio.sleep(0.001)
+        await until(lambda: not self.store.figures.waiting)
         # Behind the last plain job, so that its commit is over; its result is told before ours.
         done: list[object] = []
         self.store._database.post(lambda connection: None, 0, lambda *told: done.append(told))
-        while not done:
-            await asyncio.sleep(0.001)
+        await until(lambda: bool(done))
 
     async def keep(self, keep: Keep) -> bool:
         before = self.store.figures.kept

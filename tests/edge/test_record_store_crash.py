@@ -306,6 +306,27 @@ async def test_a_drop_on_a_full_disk_holds_over_a_restart_and_costs_no_other_cop
     await again.close()
 
 
+async def test_a_drop_that_fails_with_its_asker_gone_leaves_nothing_to_serve(
+        small_disk: Path) -> None:
+    store = await open_store(small_disk)
+    await put(store, range(10))
+    await store.close()
+    records_path(small_disk, ODS).with_name(f"{ODS}.db-reserve").unlink()
+    fill_up(small_disk)
+    store = await open_store(small_disk)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(store.drop(
+            Drop("gpc", Wall(1_790_000_001.0), key=a_key("3", "slots"))))
+        await asyncio.sleep(0)
+        task.cancel()
+    await settle(store)
+    assert await store.look_up(a_key("3", "slots")) is None
+    await store.close()
+    again = await open_store(small_disk)
+    assert await again.look_up(a_key("3", "slots")) is None
+    await again.close()
+
+
 async def test_a_start_on_a_full_disk_serves_what_is_held(small_disk: Path) -> None:
     store = await open_store(small_disk)
     await put(store, range(10))
