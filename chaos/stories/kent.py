@@ -303,8 +303,9 @@ def both_dead(sent: Sequence[Sent], cut_at: float,
     """Return how reads fared with both links dead, split ``STALL_S`` after the cut.
 
     A read counts as seen before when a live 200 to the same question came after the tenant's last
-    booking (which voids copies) and before the cut. A restart is told apart: a gateway that has
-    just begun must find out again that both links are dead.
+    booking (which voids copies) and before the cut. The reads just after a restart count with the
+    later ones, and are shown by themselves too: a gateway that has just begun remembers which
+    links were dead.
     """
     voided = {tenant: max((one.at + one.took_s for one in sent
                            if one.tenant == tenant and not one.is_read and one.at < cut_at),
@@ -350,12 +351,11 @@ def targets(dead: dict[str, Any], observed: Observed, switches: int) -> list[dic
 
 
 def _split(sent: Sequence[Sent], cut_at: float, restarts: Sequence[float]) -> dict[str, Any]:
-    groups: dict[str, list[Sent]] = {
-        "earlier_than_2500_ms_after_the_cut": [], "later_than_2500_ms": [],
-        "within_2500_ms_of_a_restart": []}
-    for one in sent:
-        begun = any(at <= one.at <= at + STALL_S for at in restarts)
-        name = ("earlier_than_2500_ms_after_the_cut" if one.at <= cut_at + STALL_S else
-                "within_2500_ms_of_a_restart" if begun else "later_than_2500_ms")
-        groups[name].append(one)
+    late = [one for one in sent if one.at > cut_at + STALL_S]
+    groups = {
+        "earlier_than_2500_ms_after_the_cut": [
+            one for one in sent if one.at <= cut_at + STALL_S],
+        "later_than_2500_ms": late,
+        "of_these_within_2500_ms_of_a_restart": [
+            one for one in late if any(at <= one.at <= at + STALL_S for at in restarts)]}
     return {name: {"sent": len(group), **_times(group)} for name, group in groups.items()}
