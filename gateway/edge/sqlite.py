@@ -99,7 +99,7 @@ class _Line:
 
     def __init__(self, items_max: int, bytes_max: int, linger_s: float = 0.0) -> None:
         self._items_max, self._bytes_max = items_max, bytes_max
-        self._linger_s = linger_s
+        self._linger_s, self._lingered = linger_s, False
         self._urgent: deque[_Job] = deque()
         self._plain: deque[_Job] = deque()
         self._bytes = 0
@@ -129,7 +129,10 @@ class _Line:
         with self._changed:
             while not (self._urgent or self._plain or self._closed):
                 self._changed.wait()
-            if self._linger_s:
+            # Once only: urgent work that comes in the meantime goes first, but a stream of it,
+            # each within the linger of the last, must not put plain work off for ever.
+            if self._linger_s and not self._lingered:
+                self._lingered = bool(self._plain)
                 self._changed.wait_for(self._is_pressing, self._linger_s)
             return self._pop()
 
@@ -148,6 +151,7 @@ class _Line:
         if not line:
             return None
         job = line.popleft()
+        self._lingered = self._lingered and line is self._urgent
         self._bytes -= job.size
         return job
 

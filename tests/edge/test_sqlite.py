@@ -101,6 +101,15 @@ async def test_urgent_work_overtakes_what_waits_and_the_rest_keeps_its_order(fil
     assert await file.database.read(rows) == [100, 0, 1, 2, 3, 4]
 
 
+async def test_a_stream_of_urgent_work_does_not_put_off_the_rest_for_ever(file: File) -> None:
+    """One urgent job after another, each asked for when the last was done."""
+    done: list[object] = []
+    assert file.database.post(insert(1), 0, lambda *told: done.append(told))
+    for _ in range(50):
+        await file.database.submit(lambda connection: None)
+    assert done
+
+
 async def test_a_look_does_not_wait_for_the_writer(file: File) -> None:
     gate = Gate()
     held = file.database.submit(gate)
