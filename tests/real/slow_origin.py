@@ -1,11 +1,10 @@
 """An origin for measurements: any GET is a small Patient after a set delay; two anchors beside it.
 
-Run as ``python -m tests.real.slow_origin ADDRESS PORT DELAY_S ANCHOR:PORT... [--tls CERT KEY]
-[--close-each N]``; prints one line once all listen. ``--close-each`` ends the connection with each
-N-th answer, as a real provider does with each 100th.
+Run as ``python -m tests.real.slow_origin ADDRESS PORT DELAY_S ANCHOR:PORT ANCHOR:PORT``; prints one
+line once all listen. With ``tls=CERT,KEY`` (PEM files) among the last arguments it speaks TLS; with
+``close_every=N`` each Nth answer ends its connection, as a real provider's does.
 """
 
-import argparse
 import asyncio
 import itertools
 import ssl
@@ -18,21 +17,18 @@ PATIENT: Final = ('{"resourceType":"Patient","id":"%s","active":true,"text":{"di
                   + "x" * 1500 + '"}}')
 
 
-async def serve(asked: argparse.Namespace) -> None:
+async def serve(address: str, port: int, delay_s: float, anchors: tuple[str, ...],
+                tls: ssl.SSLContext | None = None, close_every: int = 0) -> None:
     """Serve until killed."""
-    count = itertools.count(1)
-    context = None
-    if asked.tls:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*asked.tls)
+    asked = itertools.count(1)
 
     async def answer(request: web.Request) -> web.Response:
-        await asyncio.sleep(asked.delay_s)
-        found = web.Response(text=PATIENT % request.path.rpartition("/")[2],
-                             content_type="application/fhir+json")
-        if asked.close_each and next(count) % asked.close_each == 0:
-            found.force_close()
-        return found
+        await asyncio.sleep(delay_s)
+        made = web.Response(text=PATIENT % request.path.rpartition("/")[2],
+                            content_type="application/fhir+json")
+        if close_every and next(asked) % close_every == 0:
+            made.force_close()
+        return made
 
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
@@ -41,8 +37,8 @@ async def serve(asked: argparse.Namespace) -> None:
     app.router.add_get("/{rest:.*}", answer)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, asked.address, asked.port, ssl_context=context).start()
-    for anchor in asked.anchors:
+    await web.TCPSite(runner, address, port, ssl_context=tls).start()
+    for anchor in anchors:
         host, _, number = anchor.rpartition(":")
         await asyncio.start_server(hang_up, host, int(number))
     sys.stdout.write("listening\n")
@@ -50,17 +46,22 @@ async def serve(asked: argparse.Namespace) -> None:
     await asyncio.Event().wait()
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
-    top = argparse.ArgumentParser(prog="python -m tests.real.slow_origin")
-    top.add_argument("address")
-    top.add_argument("port", type=int)
-    top.add_argument("delay_s", type=float)
-    top.add_argument("anchors", nargs="*")
-    top.add_argument("--tls", nargs=2)
-    top.add_argument("--close-each", type=int, default=0)
-    return top
+def context(said: str) -> ssl.SSLContext | None:
+    """The server's context of ``CERT,KEY``."""
+    if not said:
+        return None
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(*said.split(","))
+    return made
+
+
+def main(address: str, port: str, delay_s: str, *rest: str) -> None:
+    """Read the arguments and serve."""
+    options = dict(each.split("=", 1) for each in rest if "=" in each)
+    anchors = tuple(each for each in rest if "=" not in each)
+    asyncio.run(serve(address, int(port), float(delay_s), anchors,
+                      context(options.get("tls", "")), int(options.get("close_every", "0"))))
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(parser().parse_args()))
+    main(*sys.argv[1:])

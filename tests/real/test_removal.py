@@ -111,7 +111,8 @@ async def test_a_403_to_the_backups_address_wipes_nothing_and_reaches_nobody(
     assert refused, "the backup's address was never asked, so nothing was tested"
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 407, 410])
+@pytest.mark.parametrize("status", [403, 410, *(pytest.param(each, marks=pytest.mark.full)
+                                                for each in (401, 404, 407))])
 async def test_without_the_primary_no_refusal_over_an_unproven_path_wipes_anything(
     tmp_path: Path, status: int
 ) -> None:
@@ -131,7 +132,8 @@ async def test_without_the_primary_no_refusal_over_an_unproven_path_wipes_anythi
         assert {each[0] for each in back} == {200}, "the primary grants"
 
 
-@pytest.mark.parametrize("status", [403, 404, 410])
+@pytest.mark.parametrize("status", [403, *(pytest.param(each, marks=pytest.mark.full)
+                                           for each in (404, 410))])
 async def test_a_refusal_over_a_proven_path_removes_the_copy(tmp_path: Path, status: int) -> None:
     async with site(tmp_path) as (made, provider):
         await fill(made)
