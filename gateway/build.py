@@ -57,7 +57,7 @@ from gateway.edge.resolver import LinkResolver
 from gateway.edge.service import Service
 from gateway.edge.tunnel import Streams, Tunnels, TunnelSettings
 from gateway.edge.vault import Vault, count_boot, records_path
-from gateway.errors import GatewayError, KeysMissing
+from gateway.errors import GatewayError, KeysMissing, StoreFull
 from gateway.flow.board import Board, tenants_of
 from gateway.flow.forward import Forwarder
 from gateway.flow.prune import prune
@@ -205,9 +205,10 @@ class Gateway:
                 if vault is None:
                     raise KeysMissing("the device key is missing")
                 safe = vault.safe(ods)
-            except KeysMissing:
-                self._store_states[ods] = "keys_missing"
-                self._store_news("keys_missing", ods)
+            except (KeysMissing, StoreFull) as trouble:
+                why = "full" if isinstance(trouble, StoreFull) else "keys_missing"
+                self._store_states[ods] = why
+                self._store_news(why, ods)
                 continue
             store = await RecordStore.open(
                 records_path(self._config.state_dir, ods), safe, self._clock,
