@@ -205,7 +205,7 @@ def _plan(facts: Facts) -> Plan:
     patience = facts.matched.route.patience_s if read else WRITE_PATIENCE_S
     return Plan(facts.standing.links, read, patience,
                 facts.standing.hedge_after_s if read else (), facts.standing.proven,
-                isinstance(facts.request.body, Streamed))
+                isinstance(facts.request.body, Streamed), not facts.standing.upstream_down)
 
 
 def _outbound(facts: Facts) -> Outbound:

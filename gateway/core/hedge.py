@@ -35,6 +35,8 @@ class Plan:
     ``is_read`` allows hedges and sends after NoAnswer. ``hedge_after_s`` gives by link the wait
     before a hedge; a link without entry is not hedged away from. ``once`` says that the request's
     body can be read once only, so that nothing but NeverLeft may be followed by another send.
+    ``again`` allows a second round over the same links; one that only finds out whether an
+    upstream is back makes none, since a client waits for it.
     """
 
     links: tuple[str, ...]
@@ -43,6 +45,7 @@ class Plan:
     hedge_after_s: tuple[tuple[str, float], ...] = ()
     proven: frozenset[str] = frozenset()
     once: bool = False
+    again: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +220,8 @@ def _second_round(race: Race, tried: list[str], now: Mono) -> tuple[str, Mono]:
                or (isinstance(a.outcome, NoAnswer | NeverLeft)
                    and a.outcome.cause in ("certificate", "bad_reply"))}
     again = [link for link in race.usable if tried.count(link) < 2 and link not in settled]
-    if not again or any(isinstance(a.outcome, Arrived) for a in race.attempts):
+    answered = any(isinstance(a.outcome, Arrived) for a in race.attempts)
+    if not again or not race.plan.again or answered:
         return "", now
     last = max(a.at for a in race.attempts if a.link == again[0])
     return again[0], Mono(last + ROUND_PAUSE_S)

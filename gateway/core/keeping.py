@@ -278,8 +278,11 @@ def removal(
     """Return what a 403, 404 or 410 over a proven path removes, or None (continuity.md §3).
 
     A code that speaks of the patient drops all about them; any other drops this asker's own copy
-    only, so that one badly set-up client cannot empty a practice's copy.
+    only, so that one badly set-up client cannot empty a practice's copy. A search that identifies
+    a patient and finds nobody speaks of them too (domain.md, interaction 2).
     """
+    if matched.route.identity and matched.subjects and _finds_nobody(reply):
+        return Drop(request.upstream, now, subjects=matched.subjects)
     if reply.status not in (403, 404, 410) or not matched.route.is_read:
         return None
     if matched.route.removes == "none":
@@ -288,6 +291,26 @@ def removal(
     if about_patient and matched.subjects:
         return Drop(request.upstream, now, subjects=matched.subjects)
     return Drop(request.upstream, now, key=key_of(pack, matched, request))
+
+
+def _finds_nobody(reply: Reply) -> bool:
+    """Whether this is a whole searchset without a match."""
+    if reply.status != 200 or not isinstance(reply.body, bytes):
+        return False
+    try:
+        tree = json.loads(decoded(reply.body, reply.headers) or b"")
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(tree, dict) or tree.get("type") != "searchset":
+        return False
+    entries = tree.get("entry") or []
+    return isinstance(entries, list) and not any(
+        isinstance(entry, dict) and _is_match(entry) for entry in entries)
+
+
+def _is_match(entry: dict[str, object]) -> bool:
+    search = entry.get("search")
+    return not isinstance(search, dict) or search.get("mode", "match") == "match"
 
 
 def _names_patient(pack: Pack, reply: Reply) -> bool:

@@ -5,7 +5,9 @@ Rule 2: a link that is silent now comes after those that are not, for as long as
         that is rescue and may be wrong. The *active* link changes by state only: that is a switch.
 Rule 3: a trouble of one (link, upstream) moves that upstream only. It comes last there, never
         out: promise 1 wants it tried when nothing else is left.
-Rule 4: a draining link, or one on probation, is taken only where all others are silent.
+Rule 4: a draining link, or one on probation, comes after those that take new work, and before
+        them only where all of these are silent. Never out: a portal or a reset on the one link
+        that carries is no silence, and promise 1 wants the other one tried (tests/sim, seed 2).
 """
 
 import math
@@ -108,9 +110,11 @@ def order(situation: Situation, pinned: str = "") -> tuple[str, ...]:
     carrying = [link for link in allowed if s.states[link] in CARRIES]
     ranked = sorted(carrying, key=lambda link: (
         link != pinned, link in s.faulty, link in s.doubtful, link in s.silent))
-    if all(link in s.silent for link in carrying):
-        spare = [link for state in SPARE for link in allowed
-                 if s.states[link] == state and link not in s.silent]
+    spare = [link for state in SPARE for link in allowed
+             if s.states[link] == state and link not in s.silent]
+    if any(link not in s.silent for link in carrying):
+        ranked += spare
+    else:
         ranked = spare + ranked
         ranked += [link for link in allowed if s.states[link] == "DRAINING" and link in s.silent]
     return tuple(ranked)

@@ -82,11 +82,11 @@ class Serve:
 
     def _facts(self, request: Request, policy: Policy) -> Facts:
         upstream = self._upstreams[request.upstream]
-        return Facts(
-            request, upstream, match(upstream.pack, request),
-            leave(policy.takes_copies, request), self._via, self._clock.now(),
-            self._clock.wall(),
-            self._board.standing(request.tenant, request.upstream, policy.pinned_link))
+        matched = match(upstream.pack, request)
+        standing = self._board.standing(  # only a read may be the one that tries a faulty path
+            request.tenant, request.upstream, policy.pinned_link, asking=matched.route.is_read)
+        return Facts(request, upstream, matched, leave(policy.takes_copies, request), self._via,
+                     self._clock.now(), self._clock.wall(), standing)
 
     async def _forward(self, question: Forward, pinned: str) -> Question:
         request = question.facts.request

@@ -130,7 +130,10 @@ def test_who_did_not_opt_in_is_refused_without_a_look() -> None:
 
 def test_an_upstream_judged_down_is_not_asked_but_for_trials() -> None:
     assert isinstance(begin(facts(standing=DOWN)), LookUp)
-    assert isinstance(begin(facts(standing=replace(DOWN, trial=True))), Forward)
+    trial = begin(facts(standing=replace(DOWN, trial=True)))
+    assert isinstance(trial, Forward)
+    assert not trial.plan.again
+    assert forward().plan.again
 
 
 def test_a_write_is_sent_even_to_an_upstream_judged_down() -> None:

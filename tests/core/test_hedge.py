@@ -109,6 +109,13 @@ def test_a_flapping_link_is_tried_a_second_time_after_a_pause() -> None:
     assert decide(race, later(ROUND_PAUSE_S)) == Start("fibre")
 
 
+def test_a_request_that_only_finds_out_makes_no_second_round() -> None:
+    plan = Plan(("fibre", "sim"), True, 3.0, again=False)
+
+    assert decide(after(plan, NeverLeft("fibre", "connect"), NeverLeft("sim", "connect")), T) == (
+        Lost(False, "connect", 2, "sim"))
+
+
 def test_a_pooled_connection_that_the_peer_had_closed_is_tried_again_on_the_same_link() -> None:
     race = after(READ, NoAnswer("fibre", "reset", fresh=False))
 

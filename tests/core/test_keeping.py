@@ -221,3 +221,24 @@ def test_a_bomb_or_a_cut_coding_is_not_unpacked() -> None:
     assert decoded(bomb, packed) is None
     assert decoded(gzip.compress(b"x" * 99)[:-3], packed) is None
     assert decoded(b"plain", packed) is None
+
+
+@pytest.mark.parametrize(("body", "drops"), [
+    (b'{"resourceType":"Bundle","type":"searchset","total":0}', True),
+    (b'{"type":"searchset","entry":[]}', True),
+    (b'{"type":"searchset","entry":[{"search":{"mode":"outcome"}}]}', True),
+    (b'{"type":"searchset","entry":[{"resource":{}}]}', False),
+    (b'{"type":"searchset","entry":[{"resource":{},"search":{"mode":"match"}}]}', False),
+    (b'{"type":"history"}', False), (b'{"type":"searchset"', False), (b"[]", False)])
+def test_a_search_that_finds_nobody_drops_the_patients_copies(body: bytes, drops: bool) -> None:
+    search = Matched(READ, ("nhs/9990000018",))
+
+    drop = removal(PACK, search, request(), reply(body=body), FETCHED)
+
+    assert drop == (Drop("gpc", FETCHED, subjects=("nhs/9990000018",)) if drops else None)
+
+
+def test_an_empty_search_that_identifies_nobody_drops_nothing() -> None:
+    empty = reply(body=b'{"type":"searchset"}')
+
+    assert removal(PACK, Matched(READ), request(), empty, FETCHED) is None

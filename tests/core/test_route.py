@@ -43,9 +43,10 @@ def test_what_is_wrong_now_puts_a_link_back_but_not_out() -> None:
     assert standing_links(ineligible=("fibre",)) == ("sim",)
 
 
-def test_draining_and_probation_are_used_only_when_all_others_are_silent() -> None:
-    assert standing_links(fibre="DRAINING") == ("sim",)
-    assert standing_links(fibre="PROBATION") == ("sim",)
+def test_draining_and_probation_come_last_and_first_only_when_all_others_are_silent() -> None:
+    assert standing_links(fibre="DRAINING") == ("sim", "fibre")
+    assert standing_links(fibre="PROBATION") == ("sim", "fibre")
+    assert standing_links(fibre="PROBATION", silent=("fibre",)) == ("sim",)
     assert standing_links(fibre="DRAINING", sim="DOWN") == ("fibre",)
     assert standing_links(fibre="PROBATION", silent=("sim",)) == ("fibre", "sim")
     assert standing_links(fibre="DRAINING", silent=("fibre", "sim")) == ("sim", "fibre")

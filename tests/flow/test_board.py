@@ -100,7 +100,7 @@ async def test_a_healed_link_waits_its_hold_while_another_one_works() -> None:
         await it.world.apply(Heal("fibre"))
         await it.clock.advance(58.0)
         assert it.board.state("fibre").state == "PROBATION"
-        assert it.board.standing(TENANT, "gpc").links == ("sim",)
+        assert it.board.standing(TENANT, "gpc").links == ("sim", "fibre")
         await it.clock.advance(5.0)
         assert it.board.standing(TENANT, "gpc").links == ("fibre", "sim")
         assert it.turns("fibre") == ["UP", "SUSPECT", "DOWN", "PROBATION", "UP"]

@@ -145,3 +145,13 @@ async def test_what_is_told_of_a_request_holds_no_path() -> None:
 
     assert "9990000018" not in repr(world.told)
     assert world.told[0].route == "slots"
+
+
+async def test_only_a_read_is_ever_the_one_that_tries_a_faulty_path() -> None:
+    world = World([answers("fibre"), answers("fibre", 201)])
+
+    await world.ask()
+    assert world.board.trials[0] is True
+    world.board.trials.clear()
+    await world.ask(method="POST", target="/Appointment")
+    assert not any(world.board.trials)

@@ -65,11 +65,13 @@ class FakeBoard:
         self.now = standing
         self.seen: list[tuple[str, str, str, int, int]] = []
         self.open = 0
+        self.trials: list[bool] = []
         self._watchers: list[Callable[[], None]] = []
 
     def standing(self, tenant: str, upstream: str, pinned: str = "", root: str = "",
                  asking: bool = True) -> Standing:
         """Return the standing as the test last set it."""
+        self.trials.append(asking)
         return self.now
 
     def watch_state(self, callback: Callable[[], None]) -> Callable[[], None]:
