@@ -303,12 +303,19 @@ class Gateway:
             self._report.changed()
             if isinstance(transition, Switched):
                 self._report.switched()
-        lost = getattr(transition, "link", "") if getattr(transition, "after", "") == "DOWN" else ""
-        if lost:
-            self._link_lost(lost)
+        if isinstance(transition, Switched):  # told after the death of the link that was active
+            for link in self._config.links:
+                if self._board.state(link.id).state == "DOWN":
+                    self._link_lost(link.id)
+        elif getattr(transition, "after", "") == "DOWN":
+            self._link_lost(getattr(transition, "link", ""))
 
     def _link_lost(self, link: str) -> None:
-        """A dead link's pool is replaced and its tunnels reset, if another link can take over."""
+        """A dead link's pool is replaced and its tunnels reset, if another link can take over.
+
+        When the active link dies that is known only once the switch is told: the board tells a
+        link's death first, while that link still counts as the active one.
+        """
         if self._board.active() and self._board.active() != link:
             self._senders[link].renew()
             if self._tunnels is not None:
