@@ -294,7 +294,7 @@ async def test_a_window_drains_its_link_before_it_begins_and_holds_it_after_its_
         assert it.board.state("fibre").state == "UP"
         await it.clock.advance(2.0)
         assert it.board.state("fibre").state == "DRAINING"
-        assert it.board.standing(TENANT, "gpc").links == ("sim",)
+        assert it.board.standing(TENANT, "gpc").links == ("sim", "fibre")
         await it.clock.advance(420.0 - 21.0 + 2.0)
         assert it.board.state("fibre").state == "PROBATION"
         await it.clock.advance(61.0)
