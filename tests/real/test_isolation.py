@@ -320,7 +320,9 @@ async def tenants(folder: Path) -> AsyncIterator[Tenants]:
 
 def damage(site: Site, ods: str, dice: random.Random) -> None:
     """Overwrite pages of a tenant's store where it stands, and of its log, while it is open."""
-    for path in (site.state / "records").glob(f"*{ods}*"):
+    files = [path for path in (site.state / "records").glob(f"*{ods}*") if path.stat().st_size]
+    assert files, "there is no store to damage"
+    for path in files:
         size = path.stat().st_size
         with path.open("r+b") as file:
             for at in range(0, size, 4096):
