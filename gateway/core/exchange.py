@@ -200,6 +200,15 @@ def vet(outcome: Outcome, facts: Facts) -> Outcome:
     return NoAnswer(outcome.link, "not_the_api")
 
 
+def is_evidence(arrived: Arrived, facts: Facts) -> bool:
+    """Whether this reply may count for or against its path: a 2xx only if it is the API's.
+
+    A captive portal's page is no proof, and without proof nothing removes a copy (design 5.2).
+    """
+    reply = arrived.reply
+    return not 200 <= reply.status < 300 or speaks(facts.upstream.pack, reply)
+
+
 def _plan(facts: Facts) -> Plan:
     read = facts.is_read
     patience = facts.matched.route.patience_s if read else WRITE_PATIENCE_S

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
-from gateway.core.exchange import Facts, Forward, vet
+from gateway.core.exchange import Facts, Forward, is_evidence, vet
 from gateway.core.hedge import Lost, Race, Start, Wait, Won, begin, decide
 from gateway.core.instant import Mono
 from gateway.core.message import Arrived, Outcome, Streamed
@@ -90,7 +90,7 @@ class Forwarder:
             outcome = await self._senders[link].send(question.outbound)
         finally:
             self._board.answered(link, token)
-        if isinstance(outcome, Arrived):
+        if isinstance(outcome, Arrived) and is_evidence(outcome, question.facts):
             self._board.saw_status(request.tenant, request.upstream, "", link,
                                    outcome.reply.status, request.serial)
         news.put_nowait((number, vet(outcome, question.facts)))

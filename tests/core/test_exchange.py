@@ -15,6 +15,7 @@ from gateway.core.exchange import (
     Store,
     UpstreamRules,
     begin,
+    is_evidence,
     vet,
 )
 from gateway.core.hedge import Lost, Won
@@ -258,6 +259,15 @@ def test_a_portals_page_is_no_answer_to_a_read() -> None:
     assert vet(streamed, facts()) == NoAnswer("sim", "not_the_api")
     assert closed == [True]
     assert vet(won().arrived, facts()) == won().arrived
+
+
+def test_a_page_with_200_proves_no_path_and_a_refusal_is_evidence_in_any_form() -> None:
+    page = (("Content-Type", "text/html"),)
+
+    assert is_evidence(won().arrived, facts())
+    assert not is_evidence(Arrived("sim", Reply(200, "OK", page, b"<p>")), facts(BOOK))
+    assert not is_evidence(Arrived("sim", Reply(204, "", ())), facts(BOOK))
+    assert is_evidence(Arrived("sim", Reply(403, "", page, b"<p>")), facts())
 
 
 def test_a_streamed_5xx_is_let_go_when_a_copy_is_served_instead() -> None:
