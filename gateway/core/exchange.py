@@ -40,7 +40,7 @@ from gateway.core.message import (
     Request,
     Streamed,
 )
-from gateway.core.pack import Matched, Pack
+from gateway.core.pack import READS, Matched, Pack
 from gateway.core.route import Standing
 from gateway.core.wire import answer_headers, outbound_headers
 
@@ -186,12 +186,13 @@ def begin(facts: Facts) -> Question:
 def vet(outcome: Outcome, facts: Facts) -> Outcome:
     """Return ``outcome`` as evidence: a 200 that is not what the API speaks is no answer.
 
-    Only for routes that the pack knows as reads: a captive portal answers these with a page.
+    Only for what the pack names as a read or keeps: a captive portal answers these with a page.
     """
     if not isinstance(outcome, Arrived) or not facts.is_read:
         return outcome
     reply, route = outcome.reply, facts.matched.route
-    if reply.status != 200 or route.kind == "other" or reply.body == b"":
+    is_named = route.keep or route.kind in READS
+    if reply.status != 200 or not is_named or reply.body == b"":
         return outcome
     if speaks(facts.upstream.pack, reply):
         return outcome

@@ -285,6 +285,8 @@ def removal(
         return Drop(request.upstream, now, subjects=matched.subjects)
     if reply.status not in (403, 404, 410) or not matched.route.is_read:
         return None
+    if reply.body != b"" and not speaks(pack, reply):
+        return None  # a portal's or a firewall's page is not the clinical system's word
     if matched.route.removes == "none":
         return None
     about_patient = matched.route.removes == "subject" and _names_patient(pack, reply)

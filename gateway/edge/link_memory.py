@@ -31,5 +31,6 @@ def write(path: Path, links: Remembered) -> None:
     """Remember ``links``; a disk without room costs the hint and nothing else."""
     beside = path.with_suffix(".new")
     with contextlib.suppress(OSError):
+        beside.touch(mode=0o600)
         beside.write_text(json.dumps({link: list(each) for link, each in links.items()}))
         beside.replace(path)

@@ -259,7 +259,8 @@ def _write_secret(path: Path, content: bytes) -> None:
     """
     beside = path.with_name(path.name + ".new")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in reversed(path.parents):
+            folder.mkdir(mode=0o700, exist_ok=True)  # parents=True would give them 0755
         _write_synced(beside, content)
         beside.replace(path)
         _sync_folder(path.parent)

@@ -37,6 +37,7 @@ from gateway.core.mode import (
 )
 from gateway.core.proof import Proofs
 from gateway.core.route import (
+    SPARE,
     Situation,
     Standing,
     Switched,
@@ -373,7 +374,7 @@ class Board:
 
     def _judge_upstreams(self, now: Mono) -> None:
         usable = tuple(link for link in self._preferred
-                       if self._memories[link].state in CARRIES | {"DRAINING"})
+                       if self._memories[link].state in CARRIES | frozenset(SPARE))
         self._paths = {
             (link, upstream): read_path(
                 ring, self._heard[link],

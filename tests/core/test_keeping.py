@@ -242,3 +242,11 @@ def test_an_empty_search_that_identifies_nobody_drops_nothing() -> None:
     empty = reply(body=b'{"type":"searchset"}')
 
     assert removal(PACK, Matched(READ), request(), empty, FETCHED) is None
+
+
+def test_a_page_that_refuses_is_not_the_clinical_systems_word() -> None:
+    page = Reply(404, "", (("Content-Type", "text/html"),), b"<p>PATIENT_NOT_FOUND")
+    bare = Reply(410, "", ())
+
+    assert removal(PACK, MATCHED, request(), page, FETCHED) is None
+    assert removal(PACK, MATCHED, request(), bare, FETCHED) is not None

@@ -12,6 +12,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
 
     assert read(tmp_path / "links.json") == {"fibre": ("DOWN", "BLACKHOLE"), "sim": ("UP", "")}
     assert [path.name for path in tmp_path.iterdir()] == ["links.json"]
+    assert (tmp_path / "links.json").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"fibre": 1}', b'{"fibre": ["DOWN"]}',

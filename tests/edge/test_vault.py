@@ -196,3 +196,11 @@ def test_no_key_shows_in_a_repr(tmp_path: Path) -> None:
     for text in (repr(vault), repr(vault.safe("B81001"))):
         assert "_key" not in text.replace(str(tmp_path), "")
         assert repr(device)[2:-1] not in text
+
+
+def test_no_folder_on_the_way_to_a_key_is_open_to_others(tmp_path: Path) -> None:
+    Vault.init(tmp_path / "deep" / "state", ("B81001",))
+
+    for folder in (tmp_path / "deep", tmp_path / "deep" / "state",
+                   tmp_path / "deep" / "state" / "keys"):
+        assert folder.stat().st_mode & 0o077 == 0
