@@ -107,6 +107,21 @@ async def test_a_healed_link_waits_its_hold_while_another_one_works() -> None:
         assert it.board.view().switches == 2
 
 
+async def test_an_upstream_is_not_down_while_a_link_on_probation_has_not_failed_it() -> None:
+    """Found by tests/sim (seed 14): reads were refused while the healed link worked."""
+    async with watched(per_s=20.0, upstreams=("gpc", "bars"), loaded=("gpc",)) as it:
+        await it.world.apply(Cut("fibre"))
+        await until_down(it, "fibre")
+        await it.world.apply(Heal("fibre"))
+        await it.clock.advance(5.0)
+        assert it.board.state("fibre").state == "PROBATION"
+
+        await it.world.apply(DnsLie("sim", ""))
+        for _ in range(50):
+            await it.clock.advance(0.1)
+            assert not it.board.standing(TENANT, "gpc").upstream_down
+
+
 async def test_a_link_on_probation_is_taken_at_once_when_the_other_one_dies() -> None:
     async with watched() as it:
         await it.world.apply(Cut("fibre"))
