@@ -106,6 +106,13 @@ def searchset(outbound: Outbound) -> Reply:
                              ("Content-Length", str(len(body)))), body)
 
 
+def refused(status: int) -> Reply:
+    """Return a reply of ``status`` as a clinical system gives it: not now."""
+    body = b'{"resourceType":"OperationOutcome","issue":[{"code":"transient"}]}'
+    return Reply(status, "", (("Content-Type", "application/fhir+json"),
+                              ("Content-Length", str(len(body)))), body)
+
+
 class World:
     """Links and upstreams. ``arrivals`` is everything any upstream ever saw, in order."""
 
@@ -284,8 +291,7 @@ class SimSender:
 
     def _arrived(self, outbound: Outbound, sent: Mono, upstream: UpstreamWeather) -> Outcome:
         now = self._world.clock.now()
-        reply = (Reply(upstream.status, "", (("Content-Length", "0"),)) if upstream.status
-                 else self._world.answer(outbound))
+        reply = refused(upstream.status) if upstream.status else self._world.answer(outbound)
         took = now - sent
         self._see(Sample(self._link, outbound.upstream, "request", True, sent, now, False,
                          took * 1000, str(reply.status)))
