@@ -10,6 +10,7 @@ Exit codes: 0 done, 1 something did not start, 2 bad usage, 3 a promise was brok
 import argparse
 import asyncio
 import json
+import shutil
 import signal
 import sys
 import tempfile
@@ -312,7 +313,7 @@ def guide(built: World, control: int) -> str:
          f"{order_}/supplier/gone; sleep 5; {order_}/supplier/back"),
         ("what the gateway says of itself", f"curl -s {admin}/status"),
         ("metrics", f"curl -s {admin}/metrics")]
-    if built.broker is not None:
+    if built.broker is not None and shutil.which("mosquitto_sub"):
         host, port = built.broker
         tries.append(("telemetry", f"mosquitto_sub -h {host} -p {port} -t 'gpgw/#' -v"))
     lines = ["", "The practice is open. Press f, s, u to break and mend; q or Ctrl-C to end.", ""]

@@ -68,6 +68,7 @@ if [ ! -e "$stamp" ]; then
 fi
 
 program mosquitto mosquitto "MQTT broker; without it the demo looks for another and says so"
+program mosquitto_sub mosquitto-clients "listens to the demo's telemetry; only its line is left out"
 [ "$want" = test ] || exit 0
 
 program nft nftables "namespace rig"
