@@ -84,6 +84,9 @@ STALLS_MAX: Final = 32
 STANDINGS_MAX: Final = 4096
 """Standings cached between two judgements: tenants x upstreams x roots, never unbounded."""
 
+EAGER_S: Final = 300.0
+"""How long a metered link that died is asked fast: two SYNs a second unanswered cost 70 kB."""
+
 FRESH_S: Final = 1.0
 """A standing is made anew at least this often: proofs age and hedges learn without an event."""
 
@@ -261,6 +264,8 @@ class Board:
 
         A suspect link is asked fast, and so is every link while none is known to be well, or,
         metered or not, while another one is suspect: its turn may be next (links.md section 3).
+        One that has just died is asked as if it were unmetered, since it is no standby until it
+        is known to be back; after ``EAGER_S`` a dead SIM is left to its own cadence.
         """
         rules = self._rules
         states = {name: memory.state for name, memory in self._memories.items()}
@@ -269,6 +274,9 @@ class Board:
         if states[link] in ("SUSPECT", "UNKNOWN") or self._is_waiting(link) or not well:
             return rules.probe_suspect_every_s
         if not self._links[link].metered or link == self._active or "SUSPECT" in states.values():
+            return rules.probe_every_s
+        memory = self._memories[link]
+        if memory.state == "DOWN" and self._clock.now() - memory.since < EAGER_S:
             return rules.probe_every_s
         return rules.probe_metered_every_s
 

@@ -21,7 +21,7 @@ from gateway.core.link import Link, LinkRules, Sample
 from gateway.core.maintenance import Window
 from gateway.core.message import Outbound
 from gateway.core.verdict import Judged
-from gateway.flow.board import Board
+from gateway.flow.board import EAGER_S, Board
 from tests.kit.clock import SimClock
 from tests.sim.watched import FIBRE, TENANTS, Watched, watched
 
@@ -445,3 +445,22 @@ async def test_links_that_were_dead_when_the_last_run_ended_are_not_waited_for()
     board.tick()
     assert board.standing("B81001", "gpc").links == ("sim",)
     assert board.view().switches == 0
+
+
+async def test_a_metered_standby_that_just_died_is_asked_fast_and_later_seldom() -> None:
+    clock, rules = SimClock(), LinkRules()
+    links = (Link("fibre", 1), Link("sim", 2, metered=True))
+    board = Board(links, {"gpc": ("B81001",)}, rules, (), clock, lambda told: None,
+                  {"sim": ("DOWN", "BLACKHOLE")})
+
+    def fibre_is_well() -> None:
+        board.see(Sample("fibre", "anchor", "http", True, clock.now(), clock.now(), anchor=True,
+                         rtt_ms=9.0))
+        board.tick()
+
+    await clock.advance(1.0)
+    fibre_is_well()
+    assert board.every_s("sim") == rules.probe_every_s
+    await clock.advance(EAGER_S)
+    fibre_is_well()
+    assert board.every_s("sim") == rules.probe_metered_every_s

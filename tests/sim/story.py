@@ -58,15 +58,11 @@ CEILING_S: Final = 40.0
 
 HOLD_S: Final = 5.0
 LENGTH_S: Final = 90.0
-METERED_EVERY_S: Final = 1.0
-"""A metered standby that died is asked as seldom as the config says, and until then nobody knows
-that it is back. Short here, so that NOTICE_S holds for it as for the others."""
-
 SLOTS: Final = 6
 PER_S: Final = 6.0
 READY_S: Final = 0.5
 
-RULES: Final = LinkRules(hold_s=HOLD_S, probe_metered_every_s=METERED_EVERY_S)
+RULES: Final = LinkRules(hold_s=HOLD_S)
 
 PACK: Final = Pack("sim", (
     Route("slots", "booking_read", ("GET",), "Slot", keep=True, ceiling_s=CEILING_S, patience_s=8),
