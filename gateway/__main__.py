@@ -1,6 +1,7 @@
 """argv -> config -> run; exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 promise."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,9 +18,15 @@ as a whole pass-through may add at p99."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line asks and return the exit code."""
     asked = cli.parser().parse_args(argv)
-    if asked.verb != "run":
-        return cli.act(asked)
-    return run(asked.config)
+    if asked.verb == "run":
+        return run(asked.config)
+    try:
+        code = cli.act(asked)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough (``| head``)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return cli.DONE
+    return code
 
 
 def run(path: Path) -> int:

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 a promise broken (
 import argparse
 import http.client
 import json
+import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -171,6 +172,10 @@ def status(asked: argparse.Namespace) -> int:
     place = asked.admin
     if place is None and asked.config is None:
         print("practice-gateway status: give --config FILE or --admin HOST:PORT", file=sys.stderr)
+        return BAD_USAGE
+    if place is not None and not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\s]+)?:[0-9]{1,5}", place):
+        print("practice-gateway status: --admin wants HOST:PORT, such as 127.0.0.1:9464",
+              file=sys.stderr)
         return BAD_USAGE
     if place is None:
         admin = config.load(asked.config, look=False).admin

@@ -144,3 +144,16 @@ def test_the_version_is_told() -> None:
     told = subprocess.run([sys.executable, "-m", "gateway", "--version"], cwd=ROOT,
                           capture_output=True, text=True, check=True).stdout
     assert told == f"practice-gateway {cli.version()}\n"
+
+
+def test_a_place_that_is_no_place_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--admin", "foo"]) == 2
+    assert "HOST:PORT" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m gateway check --schema | head -1"],
+        cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")

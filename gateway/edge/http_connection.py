@@ -30,6 +30,10 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from gateway.core.wire import Chunks, Head, Refusal, Seen, unspoken
 from gateway.edge.tunnel import reset
 
+HALF_CLOSED_S: Final = 3.0
+"""A client that closed looks like one that only shut its sending side, until we write to it. A read
+gets this long; whoever hung up gives its place back then."""
+
 LINGER_S: Final = 1.0
 """How long we go on taking what a refused client still sends, so that its kernel does not throw
 our answer away: unread bytes at a close turn it into a reset (RFC 9112 §9.6)."""
@@ -98,6 +102,7 @@ class Connection(RequestHandler):
         self.examined: deque[Seen | Refusal] = deque()
         self.idle_since = loop.time()
         self.deaf = False  # nothing more is read from this client
+        self.abandonable = False  # the request in work only reads: nobody is owed its end
         self._rules = rules
         self._pending = bytearray()
         self._scanned = 0
@@ -135,7 +140,12 @@ class Connection(RequestHandler):
         self._rules.opened(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End; the request in work runs on, its answer goes nowhere."""
+        """End. A write in work runs on, its answer goes nowhere; a safe read is given up.
+
+        Else a few clients that time out on a hung upstream and ask again would fill their
+        practice's limit with reads that nobody waits for.
+        """
+        self._abandon()
         self._stop_head_timer()
         self.deaf = True
         self._break_body()
@@ -151,8 +161,13 @@ class Connection(RequestHandler):
         self._break_body()
         self._let_go()
         owed = not self.is_idle
+        self._loop.call_later(HALF_CLOSED_S, self._abandon)
         plain = self.transport is not None and not self.transport.get_extra_info("sslcontext")
         return bool(owed and plain)
+
+    def _abandon(self) -> None:
+        if self.abandonable and self._task_handler is not None:
+            self._task_handler.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the wire; ``b""`` means that a reader made room for more."""

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from gateway.core.access import Tenant, credentials, identify
 from gateway.core.message import Answer, Request, Streamed
+from gateway.core.pack import SAFE_METHODS
 from gateway.core.wire import Head, Names, Refusal, Seen, examine, normal_url
 from gateway.edge.http_answer import Manners, Spoken, let_go
 from gateway.edge.http_connection import (
@@ -274,8 +275,10 @@ class Door:
             return
         self._in_flight[tenant.ods] += 1
         try:
+            connection.abandonable = seen.method in SAFE_METHODS
             await self._served(spoken, seen, tenant, client.id)
         finally:
+            connection.abandonable = False
             self._in_flight[tenant.ods] -= 1
 
     def _over_a_limit(self, tenant: Tenant, seen: Seen) -> Refusal | None:

@@ -22,6 +22,9 @@ WHOLE_S: Final = 120.0
 """A body that is read whole must be here by then, however steadily it trickles: 1 MiB in two
 minutes is 70 kbit/s, slower than any practice's own network."""
 
+STREAM_S: Final = 1800.0
+"""And one that streams, in all: 32 MiB in half an hour is 150 kbit/s."""
+
 
 class Upload:
     """A request's body on its way in: whole up to WHOLE_BYTES_MAX, streamed beyond.
@@ -43,6 +46,7 @@ class Upload:
         self._bytes_max = bytes_max
         self._idle_s = idle_s
         self._count = 0
+        self._until = asyncio.get_running_loop().time() + STREAM_S
         self.refusal: Refusal | None = None
 
     async def body(self) -> Body:
@@ -85,6 +89,8 @@ class Upload:
         except (ConnectionError, RequestPayloadError, PayloadAccessError, RuntimeError) as broken:
             raise self._broken(BODY_BROKEN) from broken  # RuntimeError: the client is gone
         self._count += len(part)
+        if asyncio.get_running_loop().time() > self._until:
+            raise self._broken(BODY_TOO_SLOW)
         if self._count > self._bytes_max:
             raise self._broken(BODY_TOO_LARGE)
         return part

@@ -409,11 +409,10 @@ class Board:
         cause = self._memories[self._active].cause if self._active else ""
         switched = Switched(self._active, after, cause, now, now - self._active_since)
         self._active, self._active_since = after, now
-        if after and after != self._last_active:
-            if self._last_active:  # the first link after a start with none left no other
-                self._switches += 1
-                self._last_switch = switched
-            self._last_active = after
+        if self._last_active:  # the first link after a start with none left no other
+            self._last_switch = switched
+            self._switches += after not in ("", self._last_active)
+        self._last_active = after or self._last_active
         self._told(switched)
 
     def _note_modes(self, now: Mono) -> None:

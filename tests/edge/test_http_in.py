@@ -149,7 +149,7 @@ async def test_a_mistake_of_ours_costs_one_request(raised: Exception) -> None:
 
 @pytest.mark.parametrize("hang_up", [lambda wire: wire.close(),
                                      lambda wire: reset(wire.writer.transport)])
-async def test_a_client_that_hangs_up_cancels_nothing(hang_up: Callable[[Wire], None]) -> None:
+async def test_a_client_that_hangs_up_cancels_no_write(hang_up: Callable[[Wire], None]) -> None:
     began, finish, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def slow(request: Request) -> Answer:
@@ -160,13 +160,41 @@ async def test_a_client_that_hangs_up_cancels_nothing(hang_up: Callable[[Wire], 
 
     async with opened(slow) as gateway:
         wire = await gateway.connect()
-        await wire.send(gateway.render(GOOD))
+        await wire.send(gateway.render(request(
+            b"Content-Length: 2", method=b"POST", body=b"{}")))
         await began.wait()
         hang_up(wire)
         await asyncio.sleep(0.05)
         finish.set()
         async with asyncio.timeout(5):
             await ended.wait()
+
+
+@pytest.mark.parametrize("hang_up", [lambda wire: wire.close(),
+                                     lambda wire: reset(wire.writer.transport)])
+async def test_a_read_whose_client_hangs_up_gives_its_place_back(
+    hang_up: Callable[[Wire], None]
+) -> None:
+    began, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def hung(request: Request) -> Answer:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return await hello(request)
+
+    async with opened(hung) as gateway:
+        wire = await gateway.connect()
+        await wire.send(gateway.render(GOOD))
+        await began.wait()
+        assert gateway.door.in_flight(ODS) == 1
+        hang_up(wire)
+        async with asyncio.timeout(5):
+            await cancelled.wait()
+        assert gateway.door.in_flight(ODS) == 0
+        assert [noted.fault for noted in gateway.noted] == []
 
 
 async def test_a_client_that_shuts_its_side_still_gets_its_answers() -> None:
