@@ -40,7 +40,7 @@ from gateway.core.message import (
     Request,
     Streamed,
 )
-from gateway.core.pack import READS, Matched, Pack
+from gateway.core.pack import Matched, Pack
 from gateway.core.route import Standing
 from gateway.core.wire import answer_headers, outbound_headers
 
@@ -186,15 +186,15 @@ def begin(facts: Facts) -> Question:
 def vet(outcome: Outcome, facts: Facts) -> Outcome:
     """Return ``outcome`` as evidence: a 200 that is not what the API speaks is no answer.
 
-    Only for what the pack names as a read or keeps: a captive portal answers these with a page.
+    Only for what the pack names: a captive portal answers these with a page. To a write it is no
+    answer either, so its outcome is unknown, and nobody takes a page for a booking.
     """
-    if not isinstance(outcome, Arrived) or not facts.is_read:
+    if not isinstance(outcome, Arrived):
         return outcome
     reply, route = outcome.reply, facts.matched.route
-    is_named = route.keep or route.kind in READS
-    if reply.status != 200 or not is_named or reply.body == b"":
-        return outcome
-    if speaks(facts.upstream.pack, reply):
+    is_good = reply.status == 200 if facts.is_read else 200 <= reply.status < 300
+    is_named = route.keep or route.kind != "other"
+    if not is_good or not is_named or reply.body == b"" or speaks(facts.upstream.pack, reply):
         return outcome
     if isinstance(reply.body, Streamed):
         reply.body.close()

@@ -31,7 +31,7 @@ from gateway.core.message import (
     Streamed,
     first,
 )
-from gateway.core.pack import OTHER_READ, Matched, Pack, Route
+from gateway.core.pack import OTHER_READ, OTHER_WRITE, Matched, Pack, Route
 from gateway.core.route import Standing
 
 NOW = Wall(5000.0)
@@ -253,10 +253,13 @@ def test_a_portals_page_is_no_answer_to_a_read() -> None:
     stream = Streamed(None, close=lambda: closed.append(True))
 
     assert vet(page, facts()) == NoAnswer("sim", "not_the_api")
-    assert vet(page, facts(BOOK)) is page
+    assert vet(page, facts(BOOK)) == NoAnswer("sim", "not_the_api"), "no page is a booking"
+    empty = Arrived("sim", Reply(204, "", ()))
+    assert vet(empty, facts(BOOK)) is empty
     metadata = Route("metadata", "other", ("GET",), "metadata", keep=True, ceiling_s=9)
     assert vet(page, facts(metadata)) == NoAnswer("sim", "not_the_api")
     assert vet(page, facts(OTHER_READ)) is page
+    assert vet(page, facts(OTHER_WRITE)) is page
     assert vet(NeverLeft("sim", "tls"), facts()) == NeverLeft("sim", "tls")
     streamed = replace(page, reply=replace(page.reply, body=stream))
     assert vet(streamed, facts()) == NoAnswer("sim", "not_the_api")
