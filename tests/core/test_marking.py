@@ -176,3 +176,12 @@ def test_a_live_answer_names_its_link_and_doubt() -> None:
     assert dict(live_marks("sim", False, False, True)) == {
         "Cache-Status": "practice-gateway; fwd=method",
         "Continuity": "class=live; link=sim; outcome=unknown"}
+
+
+def test_a_range_of_a_copy_is_answered_with_the_whole() -> None:
+    body = b'{"resourceType":"Patient"}'
+    answer = serve(kept(body), ("Range", "bytes=0-3"), ("If-Range", '"1"'))
+
+    assert answer is not None
+    assert (answer.status, answer.body) == (200, body)
+    assert first(answer.headers, "Content-Range") is None
