@@ -78,6 +78,8 @@ class Facts:
     begun: Mono
     begun_wall: Wall
     standing: Standing
+    is_dated: bool = True
+    """Whether ``begun_wall`` was trusted: a copy of unsure date could later pass for younger."""
 
     @property
     def is_read(self) -> bool:
@@ -247,6 +249,8 @@ def _arrived(facts: Facts, won: Won, wall: Wall) -> Question:
         drop = removal(facts.upstream.pack, facts.matched, facts.request, reply, wall)
         if drop is not None:
             return Forget(facts, drop, done)
+    if not facts.is_dated:
+        return done
     keep = to_keep(facts.upstream.keep, facts.upstream.pack, facts.matched, facts.request, reply,
                    facts.begun_wall)
     return Store(facts, keep, done) if keep else done

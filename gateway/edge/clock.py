@@ -14,6 +14,8 @@ from gateway.core.instant import Mono, Wall
 
 STA_UNSYNC: Final = 0x0040
 TIME_ERROR: Final = 5
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+"""Opened once: it is asked with every request."""
 
 
 class _Timex(ctypes.Structure):
@@ -54,7 +56,7 @@ def kernel_is_synchronised() -> bool:
     """Whether the kernel's clock is disciplined; False where that cannot be told."""
     told = _Timex()
     try:
-        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(told))
+        state = _LIBC.adjtimex(ctypes.byref(told))
     except (OSError, AttributeError):
         return False
     return bool(state >= 0 and state != TIME_ERROR and not told.status & STA_UNSYNC)

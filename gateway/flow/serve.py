@@ -86,7 +86,8 @@ class Serve:
         standing = self._board.standing(  # only a read may be the one that tries a faulty path
             request.tenant, request.upstream, policy.pinned_link, asking=matched.route.is_read)
         return Facts(request, upstream, matched, leave(policy.takes_copies, request), self._via,
-                     self._clock.now(), self._clock.wall(), standing)
+                     self._clock.now(), self._clock.wall(), standing,
+                     self._clock.wall_is_trusted())
 
     async def _forward(self, question: Forward, pinned: str) -> Question:
         request = question.facts.request

@@ -155,3 +155,15 @@ async def test_only_a_read_is_ever_the_one_that_tries_a_faulty_path() -> None:
     world.board.trials.clear()
     await world.ask(method="POST", target="/Appointment")
     assert not any(world.board.trials)
+
+
+async def test_nothing_is_kept_while_the_wall_clock_is_not_trusted() -> None:
+    world = World([answers("fibre")])
+    world.clock.trusted = False
+
+    assert (await world.ask()).status == 200
+    assert world.store is not None
+    assert not world.store.kept
+    world.clock.trusted = True
+    await world.ask()
+    assert world.store.kept
