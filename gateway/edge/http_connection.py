@@ -154,8 +154,8 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # the base says None, asyncio bool
-        """A client that shut its sending side still gets the answers it is owed (not over TLS,
-        where asyncio always closes both ways)."""
+        """A client that shut its sending side still gets the answers it is owed, a safe read's
+        within ``HALF_CLOSED_S`` (not over TLS, where asyncio always closes both ways)."""
         self._half_closed = True
         self.deaf = True
         self._break_body()
