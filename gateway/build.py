@@ -76,6 +76,9 @@ DIAL_S: Final = 2.0
 METERED_KEEP_ALIVE_S: Final = 60
 """MQTT keep-alive on a metered link: every 20 s would cost 1 MB a month for nothing."""
 
+NOTICE_S: Final = 0.5
+"""The port goes on accepting this long after /readyz says 503, so that who watches it sees it."""
+
 LINKS: Final = "links.json"
 """The file in the state directory that remembers which links were out of use."""
 
@@ -156,7 +159,7 @@ class Gateway:
         await self._first_look()
         await self._open_tunnels(stack)
         self._door = Door(self._door_settings(), self._config.tenants, self._upstreams_of(),
-                          self._aliases(), serve, self._clock, self._noted)
+                          self._aliases(), serve, self._clock, self._noted, serve.only_reads)
         await self._door.start()
         stack.push_async_callback(self._door.close)
         admin = Admin(self._config.admin.address, self._config.admin.port, self.status,
@@ -172,6 +175,7 @@ class Gateway:
         self._is_ready, self._is_draining = False, True
         self._service.stopping()
         LOG.info("draining")
+        await self._clock.sleep(min(NOTICE_S, self._config.gateway.drain_s))
         await self._door.drain(self._config.gateway.drain_s)
         self._tell(Stopped("term", self._clock.now() - self._begun))
         if self._report is not None:

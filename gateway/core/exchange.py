@@ -23,6 +23,7 @@ from gateway.core.keeping import (
     Kept,
     Key,
     Leave,
+    is_page,
     key_of,
     removal,
     speaks,
@@ -177,7 +178,7 @@ def begin(facts: Facts) -> Question:
     asked_in_vain = standing.upstream_down and not standing.trial
     if standing.links and not (facts.is_read and asked_in_vain):
         return Forward(facts, _plan(facts), _outbound(facts))
-    cause = standing.cause or ("UPSTREAM_DOWN" if standing.upstream_down else "LINK_DOWN")
+    cause = standing.cause or ("UPSTREAM_DOWN" if standing.upstream_down else "NO_ANSWER")
     words = ("The clinical system cannot be reached and no copy may be served."
              if facts.is_read else "The clinical system cannot be reached. Nothing was sent.")
     refused = Done(refusal(503, "transient", words, facts.via, RETRY_AFTER_S, cause=cause),
@@ -188,15 +189,19 @@ def begin(facts: Facts) -> Question:
 def vet(outcome: Outcome, facts: Facts) -> Outcome:
     """Return ``outcome`` as evidence: a 200 that is not what the API speaks is no answer.
 
-    Only for what the pack names: a captive portal answers these with a page. To a write it is no
-    answer either, so its outcome is unknown, and nobody takes a page for a booking.
+    Only for what the pack names: a captive portal answers these with a page. To a write a page is
+    no answer either, so its outcome is unknown, and nobody takes it for a booking; any other type
+    passes as it came.
     """
     if not isinstance(outcome, Arrived):
         return outcome
     reply, route = outcome.reply, facts.matched.route
-    is_good = reply.status == 200 if facts.is_read else 200 <= reply.status < 300
     is_named = route.keep or route.kind != "other"
-    if not is_good or not is_named or reply.body == b"" or speaks(facts.upstream.pack, reply):
+    if not is_named or reply.body == b"" or speaks(facts.upstream.pack, reply):
+        return outcome
+    if facts.is_read and reply.status != 200:
+        return outcome
+    if not facts.is_read and not (200 <= reply.status < 300 and is_page(reply)):
         return outcome
     if isinstance(reply.body, Streamed):
         reply.body.close()

@@ -175,8 +175,16 @@ def to_keep(
 
 def speaks(pack: Pack, reply: Reply) -> bool:
     """Whether the reply's Content-Type is one that the API speaks, parameters aside."""
-    media = (reply.header("Content-Type") or "").partition(";")[0].strip().lower()
-    return media in pack.content_types
+    return _media(reply) in pack.content_types
+
+
+def is_page(reply: Reply) -> bool:
+    """Whether the reply is a web page, as portals and firewalls send."""
+    return _media(reply) in ("text/html", "application/xhtml+xml")
+
+
+def _media(reply: Reply) -> str:
+    return (reply.header("Content-Type") or "").partition(";")[0].strip().lower()
 
 
 def _coding_is_known(reply: Reply) -> bool:

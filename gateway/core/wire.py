@@ -327,12 +327,18 @@ def outbound_headers(request: Request, authority: str, via: str, forwarded: bool
 def answer_headers(headers: Headers, via: str) -> Headers:
     """Return the fields of an upstream's reply that the client gets, with our Via at the end.
 
-    Gone are those of the connection, those it names, and any ``Continuity``: nobody forges our
-    mark. Content-Length stays; the door sees that it is true.
+    Gone are those of the connection, those it names, any ``Continuity``, and a ``Cache-Status``
+    that speaks in our name: nobody forges our marks. Content-Length stays; the door sees that it
+    is true.
     """
     gone = _named_by_connection(headers) | HOP_BY_HOP | {"continuity"}
-    kept = [(name, value) for name, value in headers if name.lower() not in gone]
+    kept = [(name, value) for name, value in headers
+            if name.lower() not in gone and not _is_our_mark(name, value)]
     return (*kept, ("Via", f"1.1 {via}"))
+
+
+def _is_our_mark(name: str, value: str) -> bool:
+    return name.lower() == "cache-status" and value.lstrip().startswith("practice-gateway")
 
 
 def _named_by_connection(headers: Headers) -> frozenset[str]:

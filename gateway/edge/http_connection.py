@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import logging
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -29,10 +29,6 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gateway.core.wire import Chunks, Head, Refusal, Seen, unspoken
 from gateway.edge.tunnel import reset
-
-HALF_CLOSED_S: Final = 3.0
-"""A client that closed looks like one that only shut its sending side, until we write to it. A read
-gets this long; whoever hung up gives its place back then."""
 
 LINGER_S: Final = 1.0
 """How long we go on taking what a refused client still sends, so that its kernel does not throw
@@ -86,6 +82,22 @@ class Rules:
     idle_s: float
 
 
+class Slot:
+    """A place among the requests that a practice has in work at once; given back once."""
+
+    def __init__(self, counts: Counter[str], ods: str) -> None:
+        self._counts, self._ods = counts, ods
+        self._is_held = True
+        self.is_read = False
+        counts[ods] += 1
+
+    def give_back(self) -> None:
+        """Count one request less; a second call changes nothing."""
+        if self._is_held:
+            self._is_held = False
+            self._counts[self._ods] -= 1
+
+
 class Connection(RequestHandler):
     """The server side of one TCP or TLS connection."""
 
@@ -102,7 +114,7 @@ class Connection(RequestHandler):
         self.examined: deque[Seen | Refusal] = deque()
         self.idle_since = loop.time()
         self.deaf = False  # nothing more is read from this client
-        self.abandonable = False  # the request in work only reads: nobody is owed its end
+        self.slot: Slot | None = None  # the place of the admitted request in work
         self._rules = rules
         self._pending = bytearray()
         self._scanned = 0
@@ -140,12 +152,9 @@ class Connection(RequestHandler):
         self._rules.opened(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End. A write in work runs on, its answer goes nowhere; a safe read is given up.
-
-        Else a few clients that time out on a hung upstream and ask again would fill their
-        practice's limit with reads that nobody waits for.
-        """
-        self._abandon()
+        """End. A write in work runs on, its answer goes nowhere; a read is given up."""
+        if self.slot is not None and self.slot.is_read and self._task_handler is not None:
+            self._task_handler.cancel()
         self._stop_head_timer()
         self.deaf = True
         self._break_body()
@@ -154,20 +163,22 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # the base says None, asyncio bool
-        """A client that shut its sending side still gets the answers it is owed, a safe read's
-        within ``HALF_CLOSED_S`` (not over TLS, where asyncio always closes both ways)."""
+        """A client that shut its sending side still gets the answers it is owed (not over TLS,
+        where asyncio always closes both ways).
+
+        One that hung up looks the same until we write to it. So a read runs on and no longer
+        counts: else a few clients that time out on a hung upstream and ask again would fill
+        their practice's limit with reads that nobody waits for.
+        """
         self._half_closed = True
         self.deaf = True
         self._break_body()
         self._let_go()
         owed = not self.is_idle
-        self._loop.call_later(HALF_CLOSED_S, self._abandon)
+        if self.slot is not None and self.slot.is_read:
+            self.slot.give_back()
         plain = self.transport is not None and not self.transport.get_extra_info("sslcontext")
         return bool(owed and plain)
-
-    def _abandon(self) -> None:
-        if self.abandonable and self._task_handler is not None:
-            self._task_handler.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the wire; ``b""`` means that a reader made room for more."""

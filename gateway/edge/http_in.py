@@ -26,6 +26,7 @@ from gateway.edge.http_connection import (
     Connection,
     Rules,
     Server,
+    Slot,
     assert_parser,
 )
 from gateway.edge.http_upload import BODY_BROKEN, BODY_TOO_LARGE, Upload
@@ -124,6 +125,7 @@ class Door:
         serve: Callable[[Request], Awaitable[Answer]],
         clock: Clock,
         note: Callable[[Noted], None] = lambda noted: None,
+        only_reads: Callable[[Request], bool] = lambda request: request.method in SAFE_METHODS,
     ) -> None:
         self._settings = settings
         self._tenants = tuple(tenants)
@@ -131,6 +133,7 @@ class Door:
         self._aliases = {normal_url(url).rstrip("/"): name for url, name in aliases.items()}
         self._serve = serve
         self._note = note
+        self._only_reads = only_reads
         self._manners = Manners(
             lambda: formatdate(clock.wall(), usegmt=True),  # RFC 9110 §5.6.7
             lambda: self._draining,
@@ -223,13 +226,16 @@ class Door:
         return examine(head, names)
 
     def _opened(self, connection: Connection) -> None:
-        """At the limit the connection that has been idle longest makes room."""
+        """At the limit whoever waits longest without an admitted request makes room.
+
+        That is idle clients, and those without a credential that never end what they began.
+        """
         self._open.add(connection)
         self._empty.clear()
         if self._draining or len(self._open) > 2 * self._settings.connections_max:
             connection.force_close()
         elif len(self._open) > self._settings.connections_max:
-            idle = [each for each in self._open if each.is_idle and each is not connection]
+            idle = [each for each in self._open if each.slot is None and each is not connection]
             if idle:
                 min(idle, key=lambda each: each.idle_since).force_close()
             else:
@@ -273,13 +279,12 @@ class Door:
         if refusal is not None:
             await self._refused(spoken, refusal, tenant.ods)
             return
-        self._in_flight[tenant.ods] += 1
+        connection.slot = slot = Slot(self._in_flight, tenant.ods)
         try:
-            connection.abandonable = seen.method in SAFE_METHODS
-            await self._served(spoken, seen, tenant, client.id)
+            await self._served(spoken, seen, tenant, client.id, slot)
         finally:
-            connection.abandonable = False
-            self._in_flight[tenant.ods] -= 1
+            connection.slot = None
+            slot.give_back()
 
     def _over_a_limit(self, tenant: Tenant, seen: Seen) -> Refusal | None:
         if seen.upstream not in self._upstreams.get(tenant.ods, frozenset()):
@@ -291,7 +296,7 @@ class Door:
         return None
 
     async def _served(
-        self, spoken: Spoken, seen: Seen, tenant: Tenant, client: str
+        self, spoken: Spoken, seen: Seen, tenant: Tenant, client: str, slot: Slot
     ) -> None:
         upload = Upload(
             spoken.content, spoken.go_on, seen, tenant.body_bytes_max, self._settings.body_idle_s
@@ -308,6 +313,7 @@ class Door:
             version=seen.version, serial=self._serial,
             forwarded=(seen.authority, self._scheme, seen.prefix),
         )  # fmt: skip
+        slot.is_read = self._only_reads(request)
         try:
             answer = await self._serve(request)
         except OSError as fault:  # not to be taken for the client's own connection

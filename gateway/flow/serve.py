@@ -80,6 +80,10 @@ class Serve:
                 case _:
                     assert_never(question)
 
+    def only_reads(self, request: Request) -> bool:
+        """Whether ``request`` changes nothing, by its pack: nobody is owed its end."""
+        return match(self._upstreams[request.upstream].pack, request).route.is_read
+
     def _facts(self, request: Request, policy: Policy) -> Facts:
         upstream = self._upstreams[request.upstream]
         matched = match(upstream.pack, request)

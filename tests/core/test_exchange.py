@@ -254,6 +254,8 @@ def test_a_portals_page_is_no_answer_to_a_read() -> None:
 
     assert vet(page, facts()) == NoAnswer("sim", "not_the_api")
     assert vet(page, facts(BOOK)) == NoAnswer("sim", "not_the_api"), "no page is a booking"
+    text = Arrived("sim", Reply(200, "", (("Content-Type", "text/plain"),), b"done"))
+    assert vet(text, facts(BOOK)) is text
     empty = Arrived("sim", Reply(204, "", ()))
     assert vet(empty, facts(BOOK)) is empty
     metadata = Route("metadata", "other", ("GET",), "metadata", keep=True, ceiling_s=9)

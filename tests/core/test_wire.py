@@ -351,3 +351,10 @@ def test_a_request_line_of_another_version_is_told_so(line: bytes, status: int |
     refusal = unspoken(line)
 
     assert (refusal.status if refusal else None) == status
+
+
+def test_nobody_forges_our_cache_status_and_others_pass() -> None:
+    theirs = (("Cache-Status", "edge; hit"), ("cache-status", " practice-gateway; hit; ttl=9"),
+              ("Continuity", "class=live"))
+
+    assert answer_headers(theirs, "pg") == (("Cache-Status", "edge; hit"), ("Via", "1.1 pg"))

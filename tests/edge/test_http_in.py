@@ -172,29 +172,47 @@ async def test_a_client_that_hangs_up_cancels_no_write(hang_up: Callable[[Wire],
 
 @pytest.mark.parametrize("hang_up", [lambda wire: wire.close(),
                                      lambda wire: reset(wire.writer.transport)])
-async def test_a_read_whose_client_hangs_up_gives_its_place_back(
-    hang_up: Callable[[Wire], None]
+@pytest.mark.parametrize(("method", "reads"), [(b"GET", True), (b"POST", True), (b"POST", False)])
+async def test_a_read_whose_client_hangs_up_gives_its_place_back_and_a_write_keeps_it(
+    hang_up: Callable[[Wire], None], method: bytes, reads: bool
 ) -> None:
-    began, cancelled = asyncio.Event(), asyncio.Event()
+    began, finish = asyncio.Event(), asyncio.Event()
 
     async def hung(request: Request) -> Answer:
         began.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.set()
+        await finish.wait()
         return await hello(request)
 
-    async with opened(hung) as gateway:
+    async with opened(hung, only_reads=lambda request: reads) as gateway:
         wire = await gateway.connect()
-        await wire.send(gateway.render(GOOD))
+        await wire.send(gateway.render(request(b"Content-Length: 2", method=method, body=b"{}")))
         await began.wait()
         assert gateway.door.in_flight(ODS) == 1
         hang_up(wire)
-        async with asyncio.timeout(5):
-            await cancelled.wait()
+        await asyncio.sleep(0.1)
+        assert gateway.door.in_flight(ODS) == (0 if reads else 1)
+        finish.set()
+        await asyncio.sleep(0.1)
         assert gateway.door.in_flight(ODS) == 0
         assert [noted.fault for noted in gateway.noted] == []
+
+
+async def test_who_has_no_credential_and_never_ends_makes_room_for_who_has_one() -> None:
+    limits = DoorSettings(via=VIA, address="127.0.0.1", connections_max=4)
+    async with opened(settings=limits) as gateway:
+        keyless = b"POST /B81001/gpc/x HTTP/1.1\r\nHost: %s\r\nContent-Length: 50\r\n\r\nx" % (
+            gateway.authority.encode())
+        crowd = []
+        for _ in range(4):
+            crowd.append(await gateway.connect())
+            await crowd[-1].send(keyless)
+        await asyncio.sleep(0.05)
+
+        wire = await gateway.connect()
+        await wire.send(gateway.render(GOOD))
+        assert (await wire.answer())[0] == 200
+        for each in (*crowd, wire):
+            each.close()
 
 
 async def test_a_client_that_shuts_its_side_still_gets_its_answers() -> None:

@@ -14,6 +14,7 @@ from typing import Final, cast
 
 from gateway.core.access import Client, Tenant
 from gateway.core.message import Answer, Request, Streamed
+from gateway.core.pack import SAFE_METHODS
 from gateway.edge.http_in import Door, DoorSettings, Noted
 from tests.kit.bad_requests import render, request
 from tests.kit.clock import SimClock
@@ -74,6 +75,7 @@ async def opened(
     settings: DoorSettings | None = None,
     who: list[Tenant] | None = None,
     aliases: dict[str, str] | None = None,
+    only_reads: Callable[[Request], bool] = lambda request: request.method in SAFE_METHODS,
 ) -> AsyncIterator[Opened]:
     """Open a door on 127.0.0.1 and close it again."""
     arrived: list[Request] = []
@@ -86,7 +88,7 @@ async def opened(
     door = Door(
         settings or DoorSettings(via=VIA, address="127.0.0.1"), who or tenants(),
         {ODS: frozenset({UPSTREAM}), OTHER_ODS: frozenset({UPSTREAM})}, aliases or {},
-        remember, SimClock(), noted.append,
+        remember, SimClock(), noted.append, only_reads,
     )  # fmt: skip
     await door.start()
     try:
