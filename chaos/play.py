@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from chaos import practice as made
 from chaos.load import Ask, Load
-from chaos.observed import Observed, Seen, Sent, Weather
+from chaos.observed import Move, Observed, Seen, Sent, Weather
 from chaos.picture import Kind, Mark, Span, Told
 from chaos.promises import Broken, Judgement, Kept, judge
 from chaos.report import Judged, Telling
@@ -266,7 +266,8 @@ def _telling(story: Story, rig: str, observed: Observed, began: float, phases: t
     judged = tuple(_judged(number, one) for number, one in judge(observed).items())
     return Telling(story.name, story.sentence, rig, told, judged, story.exercises,
                    (("switches of links", str(watch.switches)),),
-                   "; ".join(shortcomings(story, observed.sent, watch.switches)))
+                   "; ".join([*shortcomings(story, observed.sent, watch.switches),
+                              *not_left(story, observed.moves, changes)]))
 
 
 def _judged(number: int, one: Judgement) -> Judged:
@@ -295,6 +296,17 @@ def shortcomings(story: Story, played: Sequence[Sent], switches: int) -> list[st
     if cut_off and not owed:
         found.append("no known read was asked for while cut off")
     return found
+
+
+def not_left(story: Story, moves: Sequence[Move], changes: Sequence[tuple[float, Verb]]
+             ) -> list[str]:
+    """Return that traffic had not left for announced work before the first cut, if it should."""
+    cut_at = min((at for at, verb in changes if isinstance(verb, Cut)), default=0.0)
+    if not story.leaves_before or any(
+            move.what == "switch" and move.cause == "MAINTENANCE" and move.at < cut_at
+            for move in moves):
+        return []
+    return ["traffic had not left for the announced work before the link was cut"]
 
 
 def _owed(played: Sequence[Sent], cut_off: set[str]) -> list[Sent]:

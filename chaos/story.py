@@ -35,7 +35,8 @@ class Story:
     """One story. ``windows`` are maintenance windows (link, from, to, drain) in seconds of it.
 
     ``hold_s`` is how long a healed link must prove itself here; a practice's own is a minute.
-    ``switches_max`` bounds the switches of links that the whole story may take.
+    ``switches_max`` bounds the switches of links that the whole story may take. ``leaves_before``
+    demands that traffic had left for announced work before the first cut.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Story:
     windows: tuple[tuple[str, float, float, float], ...] = ()
     reads_a_second: float = 30.0
     switches_max: int | None = None
+    leaves_before: bool = False
 
     @property
     def seconds(self) -> float:

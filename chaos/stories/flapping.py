@@ -3,15 +3,17 @@
 from typing import Final
 
 from chaos.story import ALWAYS, Phase, Story
-from chaos.weather import Flap, Heal
+from chaos.weather import Flap, Heal, Reset
 
 STORY: Final = Story(
     name="flapping",
-    sentence="The fibre is dead for 2 s and well for 2 s, over and over; no read fails.",
+    sentence="The fibre is dead and well by turns, 2 s each, and then resets; no read fails.",
     phases=(
         Phase("normal", 3.0),
         Phase("fibre flaps", 14.0, (Flap("fibre", 2.0, 2.0),)),
-        Phase("fibre well", 6.0, (Heal("fibre"),))),
+        Phase("fibre well", 5.0, (Heal("fibre"),)),
+        Phase("fibre resets", 3.0, (Reset("fibre"),)),
+        Phase("fibre well again", 2.0, (Heal("fibre"),))),
     exercises=ALWAYS,
     hold_s=3.0,
-    switches_max=3)
+    switches_max=5)

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 
 from chaos import practice as made
 from chaos.load import Ask, Load, percentile
-from chaos.observed import Crash, Leak, Observed, Seen, Sent, Weather
+from chaos.observed import Crash, Leak, Move, Observed, Seen, Sent, Weather
 from chaos.promises import LATER, PROMISES, as_json, is_good, judge
 from chaos.traffic import Desk, people, round_robin
 from chaos.watcher import (
@@ -31,7 +31,7 @@ from chaos.watcher import (
     rows_of,
     search,
 )
-from chaos.weather import Cut, Heal, UpstreamGone, Verb
+from chaos.weather import Cut, Heal, Reset, SwallowReplies, UpstreamGone, Verb
 from chaos.world import (
     TENANTS,
     Wanted,
@@ -81,6 +81,7 @@ class Stage:
     weather: list[Weather] = field(default_factory=list)
     crashes: list[Crash] = field(default_factory=list)
     phases: list[tuple[str, float]] = field(default_factory=list)
+    fibre_cut_at: float = 0.0
     both_cut_at: float = 0.0
     unheard: frozenset[Row] = frozenset()  # rows that the broker had before we listened
 
@@ -149,6 +150,7 @@ async def _play(stage: Stage, window: float) -> None:
     stage.now("both links are well", BOTH)
     await stage.phase("normal", window - DRAIN_S, reads, bookings)
     await stage.phase("drain", window + 1.0, reads, bookings)
+    stage.fibre_cut_at = time.time()
     await stage.make(Cut("fibre"))
     stage.now("the fibre dies silently, inside its window", frozenset({"sim"}))
     await stage.phase("maintenance", window + 5.0, reads)
@@ -161,13 +163,28 @@ async def _play(stage: Stage, window: float) -> None:
     await stage.phase("restarted", time.time() + 4.0, unseen)
     await stage.make(Heal("fibre"), Heal("sim"))
     stage.now("both links heal", BOTH)
-    await stage.phase("recovery", time.time() + 7.0, reads)
+    await stage.phase("recovery", time.time() + 6.0, reads)
     await stage.make(UpstreamGone("gpc"))
     stage.now("the supplier's system is gone, the links are well", BOTH, frozenset({"gpc"}))
-    await stage.phase("upstream-down", time.time() + 6.0, reads)
+    await stage.phase("upstream-down", time.time() + 5.0, reads)
     await stage.make(UpstreamGone("gpc", gone=False))
     stage.now("the supplier's system is back", BOTH)
-    await stage.phase("recovered", time.time() + 5.0, reads)
+    await stage.phase("recovered", time.time() + 4.0, reads)
+    await _lost_replies(stage, unseen, bookings)
+
+
+async def _lost_replies(stage: Stage, reads: Iterator[Ask], bookings: Iterator[Ask]) -> None:
+    """Bookings arrive and nobody is told: each outcome is unknown, and none is sent again."""
+    await stage.make(SwallowReplies("fibre"))
+    stage.now("the fibre takes requests and loses every reply, then resets", frozenset({"sim"}))
+
+    async def reset() -> None:
+        await asyncio.sleep(2.0)
+        await stage.make(Reset("fibre"))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(reset())
+        group.create_task(stage.phase("replies-lost", time.time() + 4.0, reads, bookings))
 
 
 async def _crash(stage: Stage, reads: Iterator[Ask]) -> None:
@@ -254,13 +271,17 @@ def _told(stage: Stage, observed: Observed) -> Told:
     switches = sum(1 for span in observed.upstream_alone_at_fault() for move in observed.moves
                    if move.what == "switch" and span.start <= move.at < span.end)
     complete = dead["seen_before"]["sent"] > 0 and dead["seen_before"]["not_marked"] == 0
-    good = is_good(judged, WANTED) and complete and switches == 0
+    left = left_before(observed.moves, stage.fibre_cut_at)
+    doubted = sum(one.phase == "replies-lost" and not one.is_read and one.status == 504
+                  for one in observed.sent)
+    good = is_good(judged, WANTED) and complete and switches == 0 and left and doubted > 0
     document = {
         "story": "kent", "took_s": round(time.time() - stage.began, 1), "good": good,
         "phases": [phase_figures(name, at - stage.began, observed.sent)
                    for name, at in stage.phases],
         "both_links_dead": dead,
         "upstream_down_switches": switches,
+        "left_before_the_window": left, "bookings_of_unknown_outcome": doubted,
         "targets": targets(dead, observed, switches),
         "mode_changes": [{"at_s": round(move.at - stage.began, 2)} | {
             name: value for name, value in asdict(move).items() if name != "at" and value != ""}
@@ -275,6 +296,12 @@ def _told(stage: Stage, observed: Observed) -> Told:
                   for one in observed.crashes],
         "notice_s": observed.notice_s, "bookings": None, "promises": as_json(judged)}
     return Told(observed, document, good)
+
+
+def left_before(moves: Sequence[Move], cut_at: float) -> bool:
+    """Whether traffic had left a link for its announced work before it died at ``cut_at``."""
+    return any(move.what == "switch" and move.cause == "MAINTENANCE" and move.at < cut_at
+               for move in moves)
 
 
 def phase_figures(name: str, at_s: float, sent: Sequence[Sent]) -> dict[str, Any]:

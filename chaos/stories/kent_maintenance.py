@@ -17,4 +17,5 @@ STORY: Final = Story(
     exercises=ALWAYS,
     hold_s=2.0,
     windows=(("fibre", 5.0, 14.0, 3.0),),
-    switches_max=2)
+    switches_max=2,
+    leaves_before=True)
