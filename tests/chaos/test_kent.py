@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.stories.kent import both_dead, phase_figures
+from chaos.observed import Move
+from chaos.stories.kent import both_dead, left_before, phase_figures
 from tests.chaos.test_observed import sent
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,15 @@ def test_a_read_was_seen_before_only_if_no_booking_came_after_it() -> None:
     assert (found["never_seen"]["sent"], found["never_seen"]["not_refused"]) == (1, 0)
     assert found["seen_before"]["earlier_than_2500_ms_after_the_cut"]["sent"] == 1
     assert found["never_seen"]["later_than_2500_ms"]["sent"] == 1
+
+
+def test_kent_demands_that_traffic_left_before_the_fibre_died() -> None:
+    left = Move(9.0, "switch", "fibre", "sim", cause="MAINTENANCE")
+
+    assert left_before([left], cut_at=10.0)
+    assert not left_before([left], cut_at=8.0)
+    assert not left_before([replace(left, cause="BLACKHOLE")], cut_at=10.0)
+    assert not left_before([], cut_at=10.0)
 
 
 @pytest.fixture(scope="module")

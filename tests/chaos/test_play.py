@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from chaos.observed import Sent
+from chaos.observed import Move, Sent
 from chaos.picture import Span
-from chaos.play import Watch, history, link_spans, mark, shortcomings, weather_spans
+from chaos.play import Watch, history, link_spans, mark, not_left, shortcomings, weather_spans
 from chaos.story import ALWAYS, Phase, Story
 from chaos.weather import (
     Cut,
@@ -119,3 +119,17 @@ def test_a_list_that_a_booking_voided_is_not_owed_but_a_patient_is() -> None:
 def test_more_switches_than_the_story_allows_fall_short() -> None:
     dark = copy_of(SENT, at=16.0, phase="dark", answer_class="as-of")
     assert shortcomings(STORY, [SENT, dark], 2) == ["2 switches of links, at most 1 wanted"]
+
+
+def test_a_story_of_announced_work_demands_that_traffic_left_before_the_first_cut() -> None:
+    story = replace(STORY, leaves_before=True)
+    cut = [(10.0, Cut("fibre"))]
+
+    def moved(at: float, cause: str = "MAINTENANCE") -> list[Move]:
+        return [Move(at, "switch", "fibre", "sim", cause=cause)]
+
+    assert not not_left(story, moved(9.0), cut)
+    assert not not_left(STORY, [], cut)
+    for moves in ([], moved(11.0), moved(9.0, "BLACKHOLE")):
+        assert not_left(story, moves, cut) == [
+            "traffic had not left for the announced work before the link was cut"]
