@@ -60,7 +60,7 @@ async def running() -> AsyncIterator[Running]:
     lines: list[str] = []
     async with asyncio.timeout(60):
         line = ""
-        while "metrics" not in line and "telemetry is off" not in line:
+        while "/metrics" not in line:
             line = (await child.stdout.readline()).decode()
             assert line, "the demo ended before it said what to try"
             lines += [line.strip()] if line.startswith("    ") else []

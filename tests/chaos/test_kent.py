@@ -75,11 +75,13 @@ def test_what_was_seen_before_is_answered_and_what_was_not_is_refused(
     assert dead["never_seen"]["not_refused"] == 0
 
 
-def test_nothing_fails_but_while_the_gateway_itself_is_dead(
+def test_nothing_fails_but_while_the_gateway_is_dead_and_bookings_whose_answer_was_lost(
         played: subprocess.CompletedProcess[str]) -> None:
     told = json.loads(played.stdout)
     failed = {one["phase"]: one["failed"] for one in told["phases"] if one["failed"]}
+    assert failed.pop("replies-lost") == told["bookings_of_unknown_outcome"] > 0
     assert set(failed) <= {"crash"}
+    assert told["left_before_the_window"]
     assert told["upstream_down_switches"] == 0
     assert told["crash"][0]["rows_lost"] == 0
 
