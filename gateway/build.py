@@ -62,6 +62,7 @@ from gateway.errors import GatewayError, KeysMissing, StoreFull
 from gateway.flow.board import Board, tenants_of
 from gateway.flow.forward import Forwarder
 from gateway.flow.prune import prune
+from gateway.flow.remember import remember
 from gateway.flow.report import Connect, Identity, Report, Sources
 from gateway.flow.serve import Policy, Serve
 from gateway.flow.standby import Standby
@@ -81,6 +82,9 @@ NOTICE_S: Final = 0.5
 
 LINKS: Final = "links.json"
 """The file in the state directory that remembers which links were out of use."""
+
+GAPS: Final = "gaps.json"
+"""The file in the state directory that keeps what the gaps of each link have taught."""
 
 ORDERLY: Final = "orderly"
 """The file in the state directory that says the last run ended in good order."""
@@ -138,7 +142,9 @@ class Gateway:
                             for ods in upstream.tenants)
         self._board = Board(config.links, tenants_of(self._paths), config.rules, config.windows,
                             self._clock, self._transition,
-                            link_memory.read(config.state_dir / LINKS))
+                            link_memory.read(config.state_dir / LINKS),
+                            link_memory.read_learned(config.state_dir / GAPS),
+                            _share(config.gateway.name))
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Open stores, links, ports and loops; ready when it returns."""
@@ -156,6 +162,8 @@ class Gateway:
                     self._canaries(), self._alive()).run())
         loops(Standby(self._board, self._senders, self._paths, self._metered, self._clock).run())
         loops(prune(tuple(self._records.values()), self._clock))
+        loops(remember(lambda: link_memory.write_learned(
+            self._config.state_dir / GAPS, self._board.learned()), self._clock))
         await self._first_look()
         await self._open_tunnels(stack)
         self._door = Door(self._door_settings(), self._config.tenants, self._upstreams_of(),
@@ -311,9 +319,9 @@ class Gateway:
                 self._report.switched()
         if isinstance(transition, Switched):  # told after the death of the link that was active
             for link in self._config.links:
-                if self._board.state(link.id).state == "DOWN":
+                if self._board.state(link.id).state in ("DOWN", "QUARANTINED"):
                     self._link_lost(link.id)
-        elif getattr(transition, "after", "") == "DOWN":
+        elif getattr(transition, "after", "") in ("DOWN", "QUARANTINED"):
             self._link_lost(getattr(transition, "link", ""))
 
     def _link_lost(self, link: str) -> None:
@@ -538,6 +546,11 @@ def release() -> str:
         return metadata.version("practice-gateway")
     except metadata.PackageNotFoundError:
         return "0-tree"
+
+
+def _share(name: str) -> float:
+    """A device's own share of a jitter, 0 to 1: the same at each start, another for each name."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) / 2**32
 
 
 def _place(url: str) -> str:

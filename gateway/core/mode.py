@@ -46,6 +46,27 @@ def mode_of(belongs_on: str, preferred: str, upstream_down: bool, isolated: bool
 
 
 @dataclass(frozen=True, slots=True)
+class Silences:
+    """By what a link's silence is judged, in units that an operator can audit (links.md §5).
+
+    ``age_s`` is A*, from gaps of ``mean_gap_s`` on average, ``gaps_a_day`` of them; ``source`` says
+    whether that is fresh, learned, a quantile or set by hand. ``likelihood`` is S and ``silence_s``
+    the silence of this moment; ``loss`` the link's everyday loss. ``penalty`` damps its return.
+    """
+
+    age_s: float
+    mean_gap_s: float
+    gaps_a_day: float
+    source: str
+    loss: float
+    likelihood: float
+    silence_s: float
+    epoch: int
+    episodes: int
+    penalty: float
+
+
+@dataclass(frozen=True, slots=True)
 class LinkView:
     """One link as ``/status`` and telemetry show it. Times are in seconds before ``BoardView.at``.
 
@@ -63,6 +84,7 @@ class LinkView:
     heard_s: float | None
     rtt_ms: float | None
     loss: float | None
+    judged_by: Silences | None = None
 
 
 @dataclass(frozen=True, slots=True)

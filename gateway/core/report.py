@@ -6,7 +6,7 @@ Pure: transitions and views in, events and snapshots out. ``flow/report.py`` car
 from typing import Final
 
 from gateway.core.instant import Mono, Wall
-from gateway.core.link import LinkTurned
+from gateway.core.link import CARRIES, OUT_OF_USE, UNPROVED, LinkTurned
 from gateway.core.mode import BoardView, ModeTurned, Transition
 from gateway.core.route import Switched
 from gateway.core.telemetry import (
@@ -86,8 +86,8 @@ def state(view: BoardView, alarms: tuple[Alarm, ...], outbox: OutboxNow, config:
 def link_alarms(view: BoardView, wall: Wall) -> tuple[Alarm, ...]:
     """Return the alarms that the links themselves raise: none is left, or only one."""
     now = view.at
-    working = [link for link in view.links if link.state in ("UP", "SUSPECT", "UNKNOWN")]
-    lost = [link for link in view.links if link.state in ("DOWN", "PROBATION")]
+    working = [link for link in view.links if link.state in CARRIES | UNPROVED | {"SUPPRESSED"}]
+    lost = [link for link in view.links if link.state in OUT_OF_USE]
     if not working:
         since = max((link.since for link in lost), default=now)
         return (Alarm("no_path", "critical", dated(Mono(since), wall, now)),)

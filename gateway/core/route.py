@@ -27,7 +27,8 @@ INELIGIBLE_S: Final = 15 * 60.0
 
 REFUSALS: Final = frozenset({401, 403, 407})
 
-SPARE: Final[tuple[LinkState, ...]] = ("DRAINING", "PROBATION")
+SPARE: Final[tuple[LinkState, ...]] = (
+    "DRAINING", "SUPPRESSED", "PROBATION", "VALIDATING", "UNKNOWN")
 """States of links that are taken only where all others are silent, the better one first."""
 
 MEASURED_MIN: Final = 20
@@ -78,10 +79,11 @@ def preference(links: Iterable[Link]) -> tuple[str, ...]:
 
 
 def active(preferred: tuple[str, ...], states: Mapping[str, LinkState]) -> str:
-    """Return the active link: the first that takes new work, else the first draining, else none."""
+    """Return the active link: the first that takes new work, else the best spare, else none."""
     carrying = [link for link in preferred if states[link] in CARRIES]
-    draining = [link for link in preferred if states[link] == "DRAINING"]
-    return next(iter(carrying + draining), "")
+    spare = [link for state in SPARE if state != "PROBATION" for link in preferred
+             if states[link] == state]
+    return next(iter(carrying + spare), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,8 @@ def order(situation: Situation, pinned: str = "") -> tuple[str, ...]:
         ranked += spare
     else:
         ranked = spare + ranked
-        ranked += [link for link in allowed if s.states[link] == "DRAINING" and link in s.silent]
+        ranked += [link for state in SPARE if state != "PROBATION" for link in allowed
+                   if s.states[link] == state and link in s.silent]
     return tuple(ranked)
 
 

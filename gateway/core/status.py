@@ -5,7 +5,8 @@ in it (promise 9). Durations are seconds, ``None`` is "not known". The shape:
 
     gateway    {name, version, boot, uptime_s, ready, draining, wall, clock_trusted, stalls}
     links[]    {id, kind, metered, state, active, since_s, cause, verdict, silent, heard_s, rtt_ms,
-                loss}
+                loss, judged_by {age_s, mean_gap_s, gaps_a_day, source, loss, likelihood, silence_s,
+                epoch, episodes, penalty}}
     verdicts[] {kind, link, upstream, since_s, evidence{}}
     modes[]    {tenant, upstream, mode, cause, since_s}
     proofs[]   {tenant, upstream, link, age_s}
@@ -24,7 +25,7 @@ from dataclasses import asdict, dataclass, field
 
 from gateway.core.instant import Mono, Wall
 from gateway.core.marking import stamp
-from gateway.core.mode import BoardView
+from gateway.core.mode import BoardView, Silences
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,8 @@ def _board(view: BoardView) -> dict[str, object]:
              "active": link.id == view.active, "since_s": _ago(link.since, now),
              "cause": link.cause, "verdict": faults.get(link.id, ""), "silent": link.silent,
              "heard_s": _round(link.heard_s),
-             "rtt_ms": _round(link.rtt_ms), "loss": _round(link.loss)} for link in view.links],
+             "rtt_ms": _round(link.rtt_ms), "loss": _round(link.loss),
+             "judged_by": _judged_by(link.judged_by)} for link in view.links],
         "verdicts": [
             {"kind": verdict.kind, "link": verdict.link, "upstream": verdict.upstream,
              "since_s": _ago(verdict.since, now), "evidence": dict(verdict.evidence)}
@@ -145,6 +147,13 @@ def _board(view: BoardView) -> dict[str, object]:
             "before": last.before, "after": last.after, "cause": last.cause,
             "ago_s": _ago(last.at, now)},
     }
+
+
+def _judged_by(silences: Silences | None) -> dict[str, object] | None:
+    if silences is None:
+        return None
+    return {name: round(figure, 3) if isinstance(figure, float) else figure
+            for name, figure in asdict(silences).items()}
 
 
 def _ago(since: Mono, now: Mono) -> float:

@@ -39,7 +39,9 @@ Figure: TypeAlias = str | float | int | None
 Rank: TypeAlias = Literal["a", "b", "c"]
 PresenceCode: TypeAlias = Literal["online", "leaving", "lost"]
 Severity: TypeAlias = Literal["ok", "minor", "major", "critical"]
-StateCode: TypeAlias = Literal["unknown", "up", "suspect", "down", "probation", "draining"]
+StateCode: TypeAlias = Literal[
+    "unknown", "validating", "up", "suspect", "impaired", "down", "probation", "quarantined",
+    "draining", "suppressed"]
 Phase: TypeAlias = Literal["began", "ended"]
 StopCause: TypeAlias = Literal["term", "config", "crash"]
 StartCause: TypeAlias = Literal["first", "orderly", "crash"]
@@ -206,8 +208,9 @@ def event(happening: Happening, at: Wall, now: Mono) -> Event:
 def state_code(state: LinkState) -> StateCode:
     """Return a link's state as it is written on the wire: the same word in lower case."""
     codes: dict[LinkState, StateCode] = {
-        "UNKNOWN": "unknown", "UP": "up", "SUSPECT": "suspect", "DOWN": "down",
-        "PROBATION": "probation", "DRAINING": "draining"}
+        "UNKNOWN": "unknown", "VALIDATING": "validating", "UP": "up", "SUSPECT": "suspect",
+        "IMPAIRED": "impaired", "DOWN": "down", "PROBATION": "probation",
+        "QUARANTINED": "quarantined", "DRAINING": "draining", "SUPPRESSED": "suppressed"}
     return codes[state]
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from gateway.core.instant import Mono
-from gateway.core.link import LinkRules, Reading, Sample
+from gateway.core.likelihood import Sums, likelihood
+from gateway.core.link import Layer, LinkRules, Reading, Sample
 
 VerdictKind: TypeAlias = Literal[
     "LINK_DOWN", "BLACKHOLE", "BROWNOUT", "ROUTE_FAULT", "DNS_FAULT", "CAPTIVE",
@@ -47,10 +48,20 @@ UNACKED: Final = "abandoned"
 UNACKED_MIN: Final = 2
 """Such sends since the last success that make a link suspect (links.md section 7: two flows)."""
 
+SILENT_LAYERS: Final = frozenset({"dns", "carrier", "size"})
+"""Layers that say nothing of whether the link carries: a cache may answer for a name, a carrier
+comes from our own wire, and a large rung may fail where small ones pass."""
+
+FORGED: Final = "forged"
+"""An echo answered by somebody who does not have our secret."""
+
 UNWELL: Final = frozenset({"502", "503", "504"})
 """Statuses by which an upstream says that it cannot serve (design 5.2)."""
 
 WRONG_CONTENT: Final = frozenset({"not_the_api", "content"})
+
+WRONG_PEER: Final = frozenset({"certificate", "issuer"})
+"""A handshake that showed a certificate which is not the right one, or not from the pinned CA."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,7 @@ class Asked:
     target: str
     sent_at: Mono
     anchor: bool = True
+    layer: Layer = "request"
 
 
 Stalls: TypeAlias = Sequence[tuple[Mono, Mono]]
@@ -92,7 +104,7 @@ Stalls: TypeAlias = Sequence[tuple[Mono, Mono]]
 
 def is_heard(sample: Sample) -> bool:
     """Whether ``sample`` proves that the link carries something both ways."""
-    if sample.detail in NO_EVIDENCE or sample.layer in ("dns", "carrier"):
+    if sample.detail in NO_EVIDENCE or sample.layer in SILENT_LAYERS:
         return False
     if not sample.ok:
         return sample.layer == "request" and (sample.detail.isdigit()
@@ -106,11 +118,11 @@ def is_missed(sample: Sample, ever_heard: bool) -> bool:
     A name without address is the resolver's silence, not the link's, unless nothing was ever heard
     on the link. A wrong certificate or content came from somebody.
     """
-    if sample.ok or is_heard(sample) or sample.layer in ("dns", "carrier"):
+    if sample.ok or is_heard(sample) or sample.layer in SILENT_LAYERS:
         return False
     if sample.detail == "resolve":
         return not ever_heard
-    return sample.detail not in NO_EVIDENCE | WRONG_CONTENT | {"certificate"}
+    return sample.detail not in NO_EVIDENCE | WRONG_CONTENT | {"certificate", "issuer", FORGED}
 
 
 def stalled_s(stalls: Stalls, begin: Mono, end: Mono) -> float:
@@ -146,41 +158,73 @@ class _Lost:
     anchor: bool
     waited_s: float
     unacked: bool = False
+    layer: Layer = "request"
 
 
-def read_link(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono) -> Reading:
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """By what a silence is measured: the age A* with what the comb and the answer's way add to
+    it, the everyday loss, one burst's length, and what earlier misses and priors left of S.
+
+    ``echo_late_s``: an echo unanswered for so long is missed; ``in_a_row`` of them are news.
+    """
+
+    age_s: float = 1.5
+    loss: float = 0.005
+    burst_s: float = 0.1
+    carried: float = 0.0
+    echo_late_s: float = 0.15
+    in_a_row: int = 1
+
+
+def read_link(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono,
+              by: Measure | None = None) -> Reading:
     """Return what was ``seen`` on a link says at ``now``.
 
-    Once any target was proven, one that never answered is no evidence against the link.
+    Once any target was proven, one that never answered is no evidence against the link. A link is
+    dead only if all hold (links.md section 5): S reaches ``likelihood_min``, ``misses_min`` are
+    unanswered, on two targets where two ever answered, and the silence has lasted ``by.age_s``.
     """
+    by = by or Measure(rules.fresh_s, echo_late_s=rules.echo_late_s)
     gone = "LINK_DOWN" if seen.carrier is not None and not seen.carrier.ok else ""
-    lost = [question for question in _unanswered(seen, stalls, rules, now)
+    lost = [question for question in _unanswered(seen, stalls, rules, now, by)
             if (not seen.proven or question.target in seen.proven)
             and (seen.heard is None or question.sent_at > seen.heard)
             and not _spoilt(stalls, question.sent_at, rules)]
     if not lost:
-        return Reading(seen.heard, _in_row(seen.samples, rules.heal_successes), dead=gone)
-    first = min(question.sent_at for question in lost)
-    silence = now - first - stalled_s(stalls, first, now)
+        return Reading(seen.heard, _in_row(seen.samples, rules.heal_successes), dead=gone,
+                       likelihood=by.carried, age_s=by.age_s)
+    sent = sorted(question.sent_at for question in lost)
+    silence = now - sent[0] - stalled_s(stalls, sent[0], now)
     targets = len({question.target for question in lost})
+    total = likelihood(sent, by.loss, by.burst_s, by.carried)
     needed = min(TARGETS_MIN, len(seen.proven)) or TARGETS_MIN
-    is_dead = (silence >= rules.silence_s and len(lost) >= rules.misses_min
-               and targets >= needed)
-    return Reading(seen.heard, 0, _is_overdue(lost, seen.doubted, rules), silence, len(lost),
-                   targets, gone or ("BLACKHOLE" if is_dead else ""))
+    whole = [question for question in lost if question.layer != "ack"]
+    is_silent = silence >= by.age_s and targets >= needed
+    is_dead = (is_silent and len(whole) >= rules.misses_min and total >= rules.likelihood_min)
+    return Reading(seen.heard, 0, _is_overdue(lost, seen.doubted, rules, by), silence, len(whole),
+                   targets, gone or ("BLACKHOLE" if is_dead else ""), total, by.age_s,
+                   gap=is_silent and len(whole) >= 2, first_lost=sent[0], last_lost=sent[-1])
 
 
-def _is_overdue(lost: list[_Lost], doubted: frozenset[str], rules: LinkRules) -> bool:
-    """An anchor and another target late, or one anchor half as late again (the next one's answer
-    had its time), or bytes of two sends unacknowledged.
+def _is_overdue(lost: list[_Lost], doubted: frozenset[str], rules: LinkRules, by: Measure
+                ) -> bool:
+    """Echoes missed, as many in a row as the link's loss asks for; or a gate that fired; or an
+    anchor of another kind and a second target late, or one such anchor half as late again.
 
     Upstreams that are late, or refuse at once, are no sign: they only quicken the probes.
     """
+    if any(question.layer == "ack" for question in lost):
+        return True
     if sum(question.unacked for question in lost) >= UNACKED_MIN:
         return True
+    echoes = sum(question.layer == "echo" and question.target not in doubted
+                 and question.waited_s >= by.echo_late_s for question in lost)
+    if echoes >= by.in_a_row:
+        return True
     late = [question for question in lost if question.waited_s >= rules.late_s]
-    anchors = [question for question in late
-               if question.anchor and question.target not in doubted]
+    anchors = [question for question in late if question.anchor and question.layer != "echo"
+               and question.target not in doubted]
     if anchors and len({question.target for question in late}) >= TARGETS_MIN:
         return True
     return any(question.waited_s >= 1.5 * rules.late_s for question in anchors)
@@ -193,7 +237,8 @@ def is_doubted(ring: Sequence[Sample], heard: Mono | None) -> bool:
         is_missed(sample, ever_heard=True) and sample.sent_at < heard for sample in last)
 
 
-def _unanswered(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono) -> list[_Lost]:
+def _unanswered(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono, by: Measure
+                ) -> list[_Lost]:
     """Questions missed since the last success, and those under way that are late by now.
 
     Looks back ``HORIZON_S`` at most: a long outage must not cost more each second. A probe that
@@ -202,9 +247,10 @@ def _unanswered(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono) -> list
     found = []
     for question in seen.asked:
         waited = now - question.sent_at - stalled_s(stalls, question.sent_at, now)
-        if waited >= rules.late_s:
-            found.append(_Lost(question.target, question.sent_at, question.anchor, waited))
-    oldest = now - max(HORIZON_S, 3 * rules.silence_s)
+        if waited >= (by.echo_late_s if question.layer == "echo" else rules.late_s):
+            found.append(_Lost(question.target, question.sent_at, question.anchor, waited,
+                               layer=question.layer))
+    oldest = now - max(HORIZON_S, 3 * by.age_s)
     for sample in reversed(seen.samples):
         if is_heard(sample) or sample.at < oldest:
             break
@@ -212,7 +258,7 @@ def _unanswered(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono) -> list
             end = now if sample.anchor else sample.at
             found.append(_Lost(sample.target, sample.sent_at, sample.anchor,
                                end - sample.sent_at - stalled_s(stalls, sample.sent_at, end),
-                               sample.detail == UNACKED))
+                               sample.detail == UNACKED, sample.layer))
     return found
 
 
@@ -238,17 +284,21 @@ def _spoilt(stalls: Stalls, sent_at: Mono, rules: LinkRules) -> bool:
 def is_captive(anchors: Collection[Sequence[Sample]]) -> bool:
     """Whether a portal answers in place of an anchor: ``anchors`` are the rings of each target.
 
-    The last ``CAPTIVE_ROW`` answers of one anchor had the wrong content, and no anchor whose
-    content is checked gave the right one since.
+    The last ``CAPTIVE_ROW`` answers of one anchor were forged or had the wrong content, and no
+    anchor that can prove itself (an echo, or one whose content is checked) did so since.
     """
-    if not any(ring and ring[-1].detail in WRONG_CONTENT for ring in anchors):
+    if not any(ring and _is_foreign(ring[-1]) for ring in anchors):
         return False
-    rings = [[sample for sample in ring if sample.layer == "http" and sample.anchor
-              and (sample.ok or sample.detail in WRONG_CONTENT)] for ring in anchors]
+    rings = [[sample for sample in ring if sample.layer in ("http", "echo") and sample.anchor
+              and (sample.ok or _is_foreign(sample))] for ring in anchors]
     good = max((sample.at for ring in rings for sample in ring if sample.ok), default=None)
     return any(len(ring) >= CAPTIVE_ROW and all(
-        sample.detail in WRONG_CONTENT and (good is None or sample.at > good)
+        _is_foreign(sample) and (good is None or sample.at > good)
         for sample in ring[-CAPTIVE_ROW:]) for ring in rings)
+
+
+def _is_foreign(sample: Sample) -> bool:
+    return not sample.ok and (sample.detail in WRONG_CONTENT or sample.detail == FORGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +338,7 @@ def read_path(samples: Sequence[Sample], heard: Mono | None, since: Mono, rules:
         if recent and _is_bad(sample):
             sends.setdefault(sample.sent_at, sample)
     bad = tuple(sends.values())
-    blamed = [s for s in bad if s.detail != "certificate" and (
+    blamed = [s for s in bad if s.detail not in WRONG_PEER and (
         s.detail in UNWELL or (heard is not None and heard > s.sent_at))]
     sent = [s.sent_at for s in blamed if s.detail not in UNWELL]
     if sent and max(sent) - min(sent) < SPREAD_S:
@@ -296,7 +346,7 @@ def read_path(samples: Sequence[Sample], heard: Mono | None, since: Mono, rules:
     tried = bad[0].at if bad else good
     return PathReading(
         good, tried, len(blamed), sum(s.detail in UNWELL for s in blamed), len(bad),
-        bool(bad) and bad[0].detail == "certificate",
+        bool(bad) and bad[0].detail in WRONG_PEER,
         bool(bad) and all(s.detail == "resolve" for s in bad),
         min((s.sent_at for s in blamed), default=None))
 
@@ -310,7 +360,7 @@ def _is_good(sample: Sample) -> bool:
 def _is_bad(sample: Sample) -> bool:
     if sample.layer == "request" and sample.detail.isdigit():
         return sample.detail in UNWELL
-    return (not sample.ok and sample.layer != "carrier"
+    return (not sample.ok and sample.layer not in ("carrier", "ack")
             and sample.detail not in NO_EVIDENCE | {UNACKED})
 
 
@@ -393,31 +443,89 @@ def _evidence(readings: Mapping[str, PathReading], now: Mono
 def dead_link(link: str, reading: Reading, now: Mono) -> Verdict | None:
     """Return the verdict against a link itself with the figures that led to it, None if none."""
     kinds: dict[str, VerdictKind] = {
-        "BLACKHOLE": "BLACKHOLE", "LINK_DOWN": "LINK_DOWN", "CAPTIVE": "CAPTIVE"}
+        "BLACKHOLE": "BLACKHOLE", "LINK_DOWN": "LINK_DOWN", "CAPTIVE": "CAPTIVE",
+        "TLS_INTERCEPT": "TLS_INTERCEPT"}
     kind = kinds.get(reading.dead)
     if kind is None:
         return None
     return Verdict(kind, link, "", now, (
         ("silence_s", round(reading.silence_s, 3)), ("unanswered", reading.unanswered),
-        ("targets", reading.targets)))
+        ("targets", reading.targets), ("likelihood", round(reading.likelihood, 1)),
+        ("age_s", round(reading.age_s, 3))))
 
 
-def silent_resolver(before: tuple[Verdict, ...], link: str, ring: Sequence[Sample],
-                    heard: Mono | None) -> Verdict | None:
-    """Return DNS_FAULT of ``link`` while its resolver's last lookups failed and the link was heard.
+def link_faults(before: tuple[Verdict, ...], link: str, lookups: Mapping[str, Sequence[Sample]],
+                rungs: Mapping[int, Sample], sums: Sums, heard: Mono | None,
+                on_paths: tuple[Verdict, ...], now: Mono) -> tuple[Verdict, ...]:
+    """Return the verdicts on ``link`` as a whole that move nothing by themselves, and
+    TLS_INTERCEPT of the link where two of its upstreams showed a wrong certificate.
 
-    It moves nothing: lookups go on from what was last known (links.md section 14).
+    ``lookups`` are by resolver (``own``, ``other``), ``rungs`` the last of each size of the
+    ladder, ``sums`` those of ``core/likelihood.py``.
     """
-    row = list(ring)[-RESOLVER_ROW:]
+    old = {v.kind: v for v in before if v.link == link and not v.upstream}
+    found = [silent_resolver(before, link, lookups, heard), _mtu_hole(old, link, rungs, now),
+             _brown_out(old, link, sums, now), _intercepted(old, link, on_paths, now)]
+    return tuple(verdict for verdict in found if verdict is not None)
+
+
+def silent_resolver(before: tuple[Verdict, ...], link: str,
+                    lookups: Mapping[str, Sequence[Sample]], heard: Mono | None
+                    ) -> Verdict | None:
+    """Return DNS_FAULT of ``link`` while its own resolver's last lookups failed, and another
+    resolver answered over it, or, where none is asked, the link was heard since.
+
+    It moves nothing: lookups go on elsewhere, or from what was last known (links.md section 14).
+    """
+    row = list(lookups.get("own", ()))[-RESOLVER_ROW:]
     if len(row) < RESOLVER_ROW or any(sample.ok for sample in row):
         return None
     old = next((v for v in before if (v.kind, v.link, v.upstream) == ("DNS_FAULT", link, "")),
                None)
     if old is not None:
         return old
+    other = list(lookups.get("other", ()))
+    if other and not other[-1].ok:
+        return None  # names are in trouble everywhere, or nothing passes
     if heard is None or heard <= row[-1].sent_at:
         return None
     return Verdict("DNS_FAULT", link, "", row[-1].at, (("lookups", RESOLVER_ROW),))
+
+
+SMALL_RUNG: Final = 100
+LARGE_RUNG: Final = 1400
+"""Rungs of the size ladder up to and from which a hole shows (links.md section 4)."""
+
+
+def _mtu_hole(old: Mapping[VerdictKind, Verdict], link: str, rungs: Mapping[int, Sample],
+              now: Mono) -> Verdict | None:
+    small = [s for size, s in rungs.items() if size <= SMALL_RUNG]
+    lost = [size for size, s in rungs.items() if size >= LARGE_RUNG and not s.ok]
+    if not lost or not any(s.ok for s in small):
+        return None
+    passing = max((size for size, s in rungs.items() if s.ok), default=0)
+    return old.get("MTU_HOLE") or Verdict("MTU_HOLE", link, "", now, (
+        ("passes_bytes", passing), ("lost_bytes", min(lost))))
+
+
+def _brown_out(old: Mapping[VerdictKind, Verdict], link: str, sums: Sums, now: Mono
+               ) -> Verdict | None:
+    standing = old.get("BROWNOUT")
+    if standing is not None:
+        return None if sums.is_clear else standing
+    if not sums.is_brown:
+        return None
+    return Verdict("BROWNOUT", link, "", now, (
+        ("loss_sum", round(sums.loss, 1)), ("rtt_sum", round(sums.rtt, 1))))
+
+
+def _intercepted(old: Mapping[VerdictKind, Verdict], link: str, on_paths: tuple[Verdict, ...],
+                 now: Mono) -> Verdict | None:
+    shown = {v.upstream for v in on_paths if v.kind == "TLS_INTERCEPT" and v.link == link}
+    if len(shown) < TARGETS_MIN:
+        return None
+    return old.get("TLS_INTERCEPT") or Verdict("TLS_INTERCEPT", link, "", now, (
+        ("upstreams", len(shown)),))
 
 
 def changes(before: tuple[Verdict, ...], after: tuple[Verdict, ...], now: Mono

@@ -32,7 +32,8 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 Snapshot: TypeAlias = Mapping[str, Any]
 
-LINK_STATES: Final = ("UNKNOWN", "UP", "SUSPECT", "DOWN", "PROBATION", "DRAINING")
+LINK_STATES: Final = ("UNKNOWN", "VALIDATING", "UP", "SUSPECT", "IMPAIRED", "DOWN", "PROBATION",
+                      "QUARANTINED", "DRAINING", "SUPPRESSED")
 MODES: Final = ("NORMAL", "BACKUP", "DEGRADED", "STANDALONE", "ISOLATED", "RECOVERING")
 LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 

@@ -1,4 +1,5 @@
-"""What is remembered of the links over a restart: which were out of use, and why.
+"""What is remembered of the links over a restart: which were out of use, and why, and what their
+gaps have taught.
 
 One small JSON file, replaced as a whole. It is a hint, never proof: a file that is missing, damaged
 or of another configuration only means that nothing is remembered. It is not synced, since a power
@@ -7,14 +8,19 @@ cut may cost the hint and must not cost the loop a slow disk's second.
 
 import contextlib
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
+
+from gateway.core.silence import DAYS, EDGES_S, Day, Learned
 
 Remembered: TypeAlias = Mapping[str, tuple[str, str]]
 """Link id -> (state, cause)."""
 
 FILE_BYTES_MAX: Final = 65536
+LEARNED_BYTES_MAX: Final = 1 << 20
 
 
 def read(path: Path) -> dict[str, tuple[str, str]]:
@@ -29,8 +35,49 @@ def read(path: Path) -> dict[str, tuple[str, str]]:
 
 def write(path: Path, links: Remembered) -> None:
     """Remember ``links``; a disk without room costs the hint and nothing else."""
+    _replace(path, json.dumps({link: list(each) for link, each in links.items()}))
+
+
+def _replace(path: Path, text: str) -> None:
     beside = path.with_suffix(".new")
     with contextlib.suppress(OSError):
         beside.touch(mode=0o600)
-        beside.write_text(json.dumps({link: list(each) for link, each in links.items()}))
+        beside.write_text(text)
         beside.replace(path)
+
+
+def read_learned(path: Path) -> dict[str, Learned]:
+    """Return what the gaps of each link had taught; a link whose entry is damaged is left out."""
+    try:
+        with path.open("rb") as file:
+            told = json.loads(file.read(LEARNED_BYTES_MAX))
+    except (OSError, ValueError):
+        return {}
+    found: dict[str, Learned] = {}
+    for link, each in (told.items() if isinstance(told, dict) else ()):
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            found[str(link)] = _learned(each)
+    return found
+
+
+def _learned(told: Mapping[str, Any]) -> Learned:
+    days = tuple(_day(day) for day in told["days"])[-(DAYS + 1):]
+    loss, interval = float(told["loss"]), float(told["interval_s"])
+    if not days or not 0.0 <= loss <= 1.0 or not interval > 0.0:
+        raise ValueError("not what we wrote")
+    return Learned(days, loss, interval)
+
+
+def _day(told: Mapping[str, Any]) -> Day:
+    figures = (float(told["watched_s"]), float(told["low_s"]), float(told["width_s"]))
+    lengths = tuple(int(each) for each in told["lengths"])
+    gaps = int(told["gaps"])
+    if len(lengths) != len(EDGES_S) or min(*figures, gaps, *lengths) < 0 or not all(
+            math.isfinite(figure) for figure in figures):
+        raise ValueError("not what we wrote")
+    return Day(figures[0], gaps, figures[1], figures[2], lengths)
+
+
+def write_learned(path: Path, learned: Mapping[str, Learned]) -> None:
+    """Keep ``learned`` (2 kB a link); a disk without room costs what was learned since."""
+    _replace(path, json.dumps({link: asdict(each) for link, each in learned.items()}))

@@ -74,7 +74,7 @@ class _Name:
 class LinkResolver(AbstractResolver):
     """Resolves names for ``link``; must be made inside the running loop.
 
-    ``see`` is told of each real lookup as a Sample of layer ``dns`` (target ``resolver``; a miss is
+    ``see`` is told of each real lookup as a Sample of layer ``dns`` (target ``own``; a miss is
     dated when the answer was due). ``hosts_file`` names that need no lookup.
     """
 
@@ -222,7 +222,7 @@ class LinkResolver(AbstractResolver):
             name.failed_until = Mono(now + FAILURE_S)
             name.asked_again = Mono(now + FAILURE_S)
         due = now if found else Mono(min(now, sent_at + LOOKUP_S))
-        self._see(Sample(self._link.id, "resolver", "dns", bool(found), sent_at, due,
+        self._see(Sample(self._link.id, "own", "dns", bool(found), sent_at, due,
                          rtt_ms=(now - sent_at) * 1000 if found else None,
                          detail="" if found else "resolve"))
 

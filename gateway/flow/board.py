@@ -13,18 +13,20 @@ from itertools import count
 from types import MappingProxyType
 from typing import Final
 
+from gateway.core.detector import Detector, alone
 from gateway.core.instant import Mono
+from gateway.core.likelihood import WINDOW_PRIOR
 from gateway.core.link import (
     CARRIES,
+    STEADY,
+    UNPROVED,
+    Circumstances,
     Link,
     LinkMemory,
     LinkRules,
-    LinkTurned,
-    Reading,
+    LinkState,
     Sample,
-    news_of,
     resumed,
-    turn,
 )
 from gateway.core.maintenance import Window, binding
 from gateway.core.mode import (
@@ -32,6 +34,7 @@ from gateway.core.mode import (
     LinkView,
     ModeTurned,
     ModeView,
+    Silences,
     Transition,
     mode_of,
 )
@@ -47,21 +50,14 @@ from gateway.core.route import (
     preference,
     steady,
 )
+from gateway.core.silence import Learned
 from gateway.core.verdict import (
-    RESOLVER_ROW,
-    Asked,
     PathReading,
-    Seen,
     Verdict,
     changes,
-    dead_link,
-    is_captive,
-    is_doubted,
-    is_heard,
     judge,
-    read_link,
+    link_faults,
     read_path,
-    silent_resolver,
 )
 from gateway.ports import Clock
 
@@ -70,15 +66,6 @@ JUDGE_EVERY_S: Final = 0.02
 
 TICK_S: Final = 0.05
 """How often ``tick`` is expected; later than that by ``stall_s`` is a stall of our own."""
-
-PATH_SAMPLES: Final = 32
-"""Samples kept per link and target: ten seconds of failures matter, not their number."""
-
-REPLIES_MAX: Final = 256
-"""First-reply times kept per path for its p99."""
-
-OPEN_MAX: Final = 256
-"""Open questions kept per link; beyond it the oldest is forgotten."""
 
 STALLS_MAX: Final = 32
 STANDINGS_MAX: Final = 4096
@@ -95,14 +82,18 @@ class Board:
     """What flow knows of links and upstreams.
 
     ``upstreams`` gives the tenants (ODS codes) of each upstream; ``told`` gets each transition
-    once, and must not wait. ``remembered`` is each link's (state, cause) when the last run ended.
+    once, and must not wait. ``remembered`` is each link's (state, cause) when the last run ended,
+    ``learned`` what its past gaps taught. ``jitter`` (0 to 1) is this device's share of
+    ``site_jitter_s``.
     Nothing here raises for what the network does.
     """
 
     def __init__(self, links: tuple[Link, ...], upstreams: Mapping[str, tuple[str, ...]],
                  rules: LinkRules, windows: tuple[Window, ...], clock: Clock,
                  told: Callable[[Transition], None],
-                 remembered: Mapping[str, tuple[str, str]] = MappingProxyType({})) -> None:
+                 remembered: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+                 learned: Mapping[str, Learned] = MappingProxyType({}),
+                 jitter: float = 0.0) -> None:
         now = clock.now()
         self._links = {link.id: link for link in links}
         self._upstreams = dict(upstreams)
@@ -111,30 +102,20 @@ class Board:
         self._clock = clock
         self._told = told
         self._preferred = preference(links)
-        self._memories = {
-            link: resumed(link, *remembered.get(link, ("", "")), now) for link in self._links}
-        self._readings = {link: Reading() for link in self._links}
-        self._rings: dict[str, deque[Sample]] = {
-            link: deque(maxlen=rules.samples_max) for link in self._links}
-        self._targets: dict[str, dict[str, deque[Sample]]] = {link: {} for link in self._links}
-        self._replies: dict[tuple[str, str], deque[float]] = {}
-        self._proven: dict[str, frozenset[str]] = {link: frozenset() for link in self._links}
-        self._heard: dict[str, Mono | None] = dict.fromkeys(self._links)
-        self._lookups: dict[str, deque[Sample]] = {
-            link: deque(maxlen=RESOLVER_ROW) for link in self._links}
-        self._carriers: dict[str, Sample] = {}
-        self._open: dict[str, dict[int, Asked]] = {link: {} for link in self._links}
+        self._detectors = {
+            link.id: Detector(link, self._upstreams, rules,
+                              resumed(link.id, *remembered.get(link.id, ("", "")), now),
+                              learned.get(link.id), rules.site_jitter_s * jitter)
+            for link in links}
         self._tokens = count()
         self._stalls: deque[tuple[Mono, Mono]] = deque(maxlen=STALLS_MAX)
         self._stall_count = 0
         self._ticked: Mono | None = None
         self._judged = Mono(now - JUDGE_EVERY_S)
         self._judging = False
-        self._link_verdicts: dict[str, Verdict] = {}
         self._verdicts: tuple[Verdict, ...] = ()
         self._paths: dict[tuple[str, str], PathReading] = {}
-        self._active = active(self._preferred, {
-            link: memory.state for link, memory in self._memories.items()})
+        self._active = active(self._preferred, self._states())
         self._active_since = now
         self._last_active = self._active
         self._switches = 0
@@ -154,50 +135,29 @@ class Board:
 
     def see(self, sample: Sample) -> None:
         """Take in one sample, of a probe or of a request. Unknown links are ignored."""
-        ring = self._rings.get(sample.link)
-        if ring is None:
+        detector = self._detectors.get(sample.link)
+        if detector is None:
             return
         self._notice_stall()
-        ring.append(sample)
-        if sample.layer == "carrier":
-            self._carriers[sample.link] = sample
-        elif sample.layer == "dns":
-            self._lookups[sample.link].append(sample)
-        targets = self._targets[sample.link]
-        if sample.target in self._upstreams or sample.anchor:
-            targets.setdefault(sample.target, deque(maxlen=PATH_SAMPLES)).append(sample)
-        if is_heard(sample):
-            self._heard[sample.link] = max(self._heard[sample.link] or sample.at, sample.at)
-            if sample.target not in self._proven[sample.link]:
-                self._proven[sample.link] |= {sample.target}
-            if sample.layer == "request" and sample.rtt_ms is not None:
-                path = (sample.link, sample.target)
-                self._replies.setdefault(path, deque(maxlen=REPLIES_MAX)).append(sample.rtt_ms)
-        if self._is_news(sample) and self._clock.now() - self._judged >= JUDGE_EVERY_S:
+        is_news = detector.see(sample) or self._is_about_a_path(sample)
+        urgent = sample.layer == "carrier" and not sample.ok  # it moves within 50 ms
+        if is_news and (urgent or self._clock.now() - self._judged >= JUDGE_EVERY_S):
             self._judge()
 
-    def _is_news(self, sample: Sample) -> bool:
-        """Whether it could change a state: a failure, or the end of one."""
-        if not sample.ok or self._memories[sample.link].state != "UP":
-            return True
-        if self._readings[sample.link].unanswered or any(
-                verdict.upstream == sample.target for verdict in self._verdicts):
+    def _is_about_a_path(self, sample: Sample) -> bool:
+        """Whether it could change a verdict on an upstream, or end doubts about a path."""
+        if any(verdict.upstream == sample.target for verdict in self._verdicts):
             return True
         path = self._paths.get((sample.link, sample.target))
         return path is not None and path.doubts > 0
 
     def asked(self, link: str, target: str) -> int:
         """Note that a question leaves now; return a token for ``answered``."""
-        token = next(self._tokens)
-        questions = self._open[link]
-        if len(questions) >= OPEN_MAX:
-            del questions[next(iter(questions))]
-        questions[token] = Asked(target, self._clock.now(), target not in self._upstreams)
-        return token
+        return self._detectors[link].asked(target, self._clock.now())
 
     def answered(self, link: str, token: int) -> None:
         """Forget an open question: its sample, if any, was seen, or nobody waits any more."""
-        self._open[link].pop(token, None)
+        self._detectors[link].answered(token)
 
     def saw_status(self, tenant: str, upstream: str, root: str, link: str, status: int,
                    serial: int) -> None:
@@ -253,11 +213,16 @@ class Board:
 
     def state(self, link: str) -> LinkMemory:
         """Return what hysteresis remembers of ``link``."""
-        return self._memories[link]
+        return self._detectors[link].memory
+
+    def learned(self) -> dict[str, Learned]:
+        """Return what the links' gaps have taught so far, to be kept over a restart."""
+        return {link: detector.learned for link, detector in self._detectors.items()}
 
     def is_troubled(self, link: str) -> bool:
         """Whether ``link`` is not plainly up: not UP, or with something overdue."""
-        return self._memories[link].state != "UP" or self._readings[link].overdue
+        detector = self._detectors[link]
+        return detector.memory.state != "UP" or detector.reading.overdue
 
     def every_s(self, link: str) -> float:
         """Return the seconds between two probes of one target on ``link`` now.
@@ -268,21 +233,27 @@ class Board:
         is known to be back; after ``EAGER_S`` a dead SIM is left to its own cadence.
         """
         rules = self._rules
-        states = {name: memory.state for name, memory in self._memories.items()}
+        states = self._states()
         well = [name for name, state in states.items()
-                if state == "UP" and not self._readings[name].overdue]
-        if states[link] in ("SUSPECT", "UNKNOWN") or self._is_waiting(link) or not well:
+                if state in ("UP", "IMPAIRED") and not self._detectors[name].reading.overdue]
+        if (states[link] in UNPROVED or states[link] == "SUSPECT" or self._is_waiting(link)
+                or not well):
             return rules.probe_suspect_every_s
-        if not self._links[link].metered or link == self._active or "SUSPECT" in states.values():
+        if (not self._links[link].metered or link == self._active or states[link] == "PROBATION"
+                or "SUSPECT" in states.values()):
             return rules.probe_every_s
-        memory = self._memories[link]
+        memory = self._detectors[link].memory
         if memory.state == "DOWN" and self._clock.now() - memory.since < EAGER_S:
             return rules.probe_every_s
         return rules.probe_metered_every_s
 
     def _is_waiting(self, link: str) -> bool:
         """Something unanswered on a link that is not known to be dead: ask at once."""
-        return self._readings[link].unanswered > 0 and self._memories[link].state != "DOWN"
+        detector = self._detectors[link]
+        return detector.reading.unanswered > 0 and detector.memory.state != "DOWN"
+
+    def _states(self) -> dict[str, LinkState]:
+        return {link: detector.memory.state for link, detector in self._detectors.items()}
 
     def view(self) -> BoardView:
         """Return everything as one frozen value, for ``/status`` and telemetry."""
@@ -292,7 +263,8 @@ class Board:
         return BoardView(
             now, tuple(self._link_view(link, now) for link in self._preferred),
             tuple(self._modes.values()),
-            (*self._link_verdicts.values(), *self._verdicts, *stall),
+            (*(each.verdict for each in self._detectors.values() if each.verdict is not None),
+             *self._verdicts, *stall),
             self._active, self._switches, self._last_switch, self._stall_count,
             self._proofs.newest(now))
 
@@ -315,7 +287,6 @@ class Board:
             now = self._clock.now()
             self._judged = now
             was = self._what_orders()
-            self._read_links(now)
             changed = self._turn_links(now)
             self._judge_upstreams(now)
             self._note_active(now)
@@ -330,70 +301,46 @@ class Board:
     def _what_orders(self) -> tuple[object, ...]:
         """All but proofs that the order of links depends on."""
         limit = self._rules.upstream_failures
-        return ([reading.overdue for reading in self._readings.values()], self._verdicts,
+        return ([each.reading.overdue for each in self._detectors.values()], self._verdicts,
                 [path for path, reading in self._paths.items() if reading.doubts >= limit])
 
-    def _read_links(self, now: Mono) -> None:
-        for link, ring in self._rings.items():
-            seen = Seen(ring, self._open[link].values(), self._heard[link],
-                        self._carriers.get(link), self._proven[link], self._doubted(link))
-            reading = read_link(seen, self._stalls, self._rules, now)
-            anchors = self._targets[link].values()
-            if not reading.dead and is_captive(anchors):
-                reading = replace(reading, dead="CAPTIVE")
-            self._readings[link] = reading
-
-    def _doubted(self, link: str) -> frozenset[str]:
-        return frozenset(target for target, ring in self._targets[link].items()
-                         if target not in self._upstreams and ring and not ring[-1].ok
-                         and is_doubted(ring, self._heard[link]))
-
     def _turn_links(self, now: Mono) -> bool:
-        wall = self._clock.wall()
-        trusted = self._clock.wall_is_trusted()
         changed = False
         for link in self._preferred:
-            memory = self._memories[link]
-            alone = not any(other != link and self._memories[other].state in CARRIES
-                            for other in self._preferred)
-            windowed = trusted and binding(self._windows, link, wall) is not None
-            reading = self._readings[link]
-            news = news_of(memory, reading, windowed, alone, self._rules, now)
-            if news is None:
-                continue
-            cause = reading.dead if news == "DEAD" else "MAINTENANCE"
-            after = turn(memory, news, cause, now)
-            self._memories[link] = after
-            if after.state != memory.state:
+            detector = self._detectors[link]
+            around = self._around(link)
+            prior = WINDOW_PRIOR if around.windowed else 0.0
+            foreign = next((v.kind for v in self._verdicts if v.kind == "TLS_INTERCEPT"
+                            and v.link == link and not v.upstream), "")
+            turned = detector.judge(around, self._stalls, now, prior, foreign)
+            if turned is not None:
                 changed = True
-                self._tell_turn(memory, after, reading, now)
+                self._told(turned)
         return changed
 
-    def _tell_turn(self, before: LinkMemory, after: LinkMemory, reading: Reading, now: Mono
-                   ) -> None:
-        verdict = dead_link(after.link, reading, now) if after.state == "DOWN" else None
-        if verdict is not None:
-            self._link_verdicts[after.link] = verdict
-        elif after.state != "DOWN":
-            self._link_verdicts.pop(after.link, None)
-        self._told(LinkTurned(
-            after.link, before.state, after.state, after.cause or before.cause, now,
-            now - before.since, verdict.evidence if verdict else ()))
+    def _around(self, link: str) -> Circumstances:
+        """What binds ``link`` beside its own samples. A wall clock that is not trusted opens no
+        window."""
+        memories = {name: each.memory for name, each in self._detectors.items()}
+        windowed = (self._clock.wall_is_trusted()
+                    and binding(self._windows, link, self._clock.wall()) is not None)
+        return Circumstances(windowed, alone(link, memories, STEADY), locked=windowed)
 
     def _judge_upstreams(self, now: Mono) -> None:
+        states = self._states()
         usable = tuple(link for link in self._preferred
-                       if self._memories[link].state in CARRIES | frozenset(SPARE))
+                       if states[link] in CARRIES | UNPROVED | frozenset(SPARE))
         self._paths = {
             (link, upstream): read_path(
-                ring, self._heard[link],
-                max(self._memories[link].clean_since, self._explained.get(upstream, Mono(0.0))),
+                ring, detector.heard,
+                max(detector.memory.clean_since, self._explained.get(upstream, Mono(0.0))),
                 self._rules, now)
-            for link in self._preferred for upstream in self._upstreams
-            if (ring := self._targets[link].get(upstream))}
+            for link, detector in self._detectors.items() for upstream in self._upstreams
+            if (ring := detector.targets.get(upstream))}
         after = judge(self._verdicts, self._upstreams, usable, self._paths, self._rules, now)
-        dns = (silent_resolver(self._verdicts, link, ring, self._heard[link])
-               for link, ring in self._lookups.items())
-        after += tuple(verdict for verdict in dns if verdict is not None)
+        for link, detector in self._detectors.items():
+            after += link_faults(self._verdicts, link, detector.lookups, detector.rungs,
+                                 detector.sums, detector.heard, after, now)
         said = changes(self._verdicts, after, now)
         self._verdicts = after
         for judged in said:
@@ -402,11 +349,10 @@ class Board:
             self._told(judged)
 
     def _note_active(self, now: Mono) -> None:
-        states = {link: memory.state for link, memory in self._memories.items()}
-        after = active(self._preferred, states)
+        after = active(self._preferred, self._states())
         if after == self._active:
             return
-        cause = self._memories[self._active].cause if self._active else ""
+        cause = self._detectors[self._active].memory.cause if self._active else ""
         switched = Switched(self._active, after, cause, now, now - self._active_since)
         self._active, self._active_since = after, now
         if self._last_active:  # the first link after a start with none left no other
@@ -437,7 +383,7 @@ class Board:
         if preferred in situation.faulty and preferred != belongs:
             return next((v.kind for v in self._verdicts
                          if v.link == preferred and v.upstream == upstream), "")
-        return self._memories[preferred].cause if preferred else ""
+        return self._detectors[preferred].memory.cause if preferred else ""
 
     # --- standing
 
@@ -448,8 +394,8 @@ class Board:
         rules = self._rules
         return Situation(
             self._preferred,
-            {link: memory.state for link, memory in self._memories.items()},
-            frozenset(link for link, reading in self._readings.items() if reading.overdue),
+            self._states(),
+            frozenset(link for link, each in self._detectors.items() if each.reading.overdue),
             frozenset(v.link for v in self._verdicts if v.upstream == upstream and v.link),
             frozenset(link for (link, name), path in self._paths.items()
                       if name == upstream and path.doubts >= rules.upstream_failures),
@@ -470,9 +416,9 @@ class Board:
             frozenset(situation.ineligible), waits)
 
     def _hedge(self, link: str, upstream: str) -> float:
-        replies = self._replies.get((link, upstream), ())
-        return hedge_wait(tuple(replies), self._memories[link], self._readings[link].overdue,
-                          self._rules)
+        detector = self._detectors[link]
+        replies = detector.replies.get(upstream, ())
+        return hedge_wait(tuple(replies), detector.memory, detector.reading.overdue, self._rules)
 
     def _may_try(self, upstream: str, now: Mono) -> bool:
         last = self._trials.get(upstream)
@@ -497,15 +443,19 @@ class Board:
         return standing
 
     def _link_view(self, link: str, now: Mono) -> LinkView:
-        memory, reading = self._memories[link], self._readings[link]
-        anchors = [sample for sample in self._rings[link] if sample.anchor]
+        detector = self._detectors[link]
+        memory, reading, aged = detector.memory, detector.reading, detector.silence
+        anchors = [sample for sample in detector.ring if sample.anchor]
         times = sorted(s.rtt_ms for s in anchors if s.ok and s.rtt_ms is not None)
         return LinkView(
             link, self._links[link].kind, self._links[link].metered, memory.state, memory.since,
             memory.cause, reading.overdue,
-            None if reading.heard is None else now - reading.heard,
+            None if detector.heard is None else now - detector.heard,
             times[len(times) // 2] if times else None,
-            sum(not s.ok for s in anchors) / len(anchors) if anchors else None)
+            sum(not s.ok for s in anchors) / len(anchors) if anchors else None,
+            Silences(aged.age_s, aged.mean_s, aged.a_day, aged.source, detector.learned.loss,
+                     reading.likelihood, reading.silence_s, memory.epoch, len(memory.episodes),
+                     memory.penalty_now(self._rules, now)))
 
 
 def _forget(watchers: dict[int, Callable[[], None]], token: int) -> None:

@@ -30,7 +30,11 @@ def test_unmetered_links_come_first_then_priority() -> None:
 def test_links_that_carry_come_in_order_of_preference() -> None:
     assert standing_links() == ("fibre", "sim")
     assert standing_links(fibre="SUSPECT") == ("fibre", "sim")
-    assert standing_links(fibre="UNKNOWN") == ("fibre", "sim")
+    assert standing_links(fibre="IMPAIRED") == ("fibre", "sim")
+    assert standing_links(fibre="UNKNOWN") == ("sim", "fibre")
+    assert standing_links(fibre="SUPPRESSED") == ("sim", "fibre")
+    assert standing_links(fibre="QUARANTINED") == ("sim",)
+    assert standing_links(fibre="QUARANTINED", sim="DOWN") == ()
     assert standing_links(fibre="DOWN") == ("sim",)
     assert standing_links(fibre="DOWN", sim="DOWN") == ()
 

@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.instant import Mono
+from gateway.core.likelihood import LOSS_LIMIT, RTT_LIMIT, Sums
 from gateway.core.link import Layer, LinkRules, Sample
 from gateway.core.verdict import (
     Asked,
+    Measure,
     PathReading,
     Seen,
     Verdict,
@@ -17,6 +19,7 @@ from gateway.core.verdict import (
     is_doubted,
     is_heard,
     judge,
+    link_faults,
     read_link,
     read_path,
     silent_resolver,
@@ -48,7 +51,8 @@ def test_silence_on_two_targets_long_enough_is_a_black_hole() -> None:
     assert (reading.dead, reading.targets, reading.unanswered) == ("BLACKHOLE", 2, 8)
     verdict = dead_link("fibre", reading, NOW)
     assert verdict == Verdict("BLACKHOLE", "fibre", "", NOW, (
-        ("silence_s", 1.9), ("unanswered", 8), ("targets", 2)))
+        ("silence_s", 1.9), ("unanswered", 8), ("targets", 2), ("likelihood", 27.5),
+        ("age_s", 1.5)))
 
 
 @given(st.integers(0, len(SILENCE)))
@@ -74,8 +78,8 @@ def test_a_shorter_silence_or_fewer_misses_are_no_death() -> None:
 
 
 def test_questions_under_way_count_when_they_are_late() -> None:
-    open_now = [Asked(target, Mono(at)) for at in (98.4, 98.6) for target in BOTH]
-    reading = read_link(Seen((), open_now, Mono(98.3), proven=BOTH), (), RULES, NOW)
+    open_now = [Asked(target, Mono(at)) for at in (98.3, 98.45, 98.6) for target in BOTH]
+    reading = read_link(Seen((), open_now, Mono(98.2), proven=BOTH), (), RULES, NOW)
     assert reading.dead == "BLACKHOLE"
     fresh = [Asked("echo", Mono(99.8))]
     assert not read_link(Seen((), fresh, Mono(99.7), proven=BOTH), (), RULES, NOW).unanswered
@@ -121,8 +125,7 @@ def test_our_own_stall_is_taken_out_of_every_wait() -> None:
 
 
 def test_a_question_asked_before_a_stall_was_never_listened_to() -> None:
-    asked = (probe("echo", 96.9), probe("broker", 96.9), probe("echo", 96.95),
-             probe("broker", 96.95))
+    asked = tuple(probe(t, at) for at in (96.9, 96.92, 96.95) for t in ("echo", "broker"))
     seen = Seen(asked, heard=Mono(96.8), proven=BOTH)
     assert read_link(seen, (), RULES, NOW).dead == "BLACKHOLE"
     assert read_link(seen, ((Mono(97.0), Mono(98.0)),), RULES, NOW).dead == ""
@@ -254,16 +257,111 @@ def test_each_verdict_is_told_once_when_it_is_reached_and_once_when_it_is_over()
 
 def test_a_silent_resolver_on_a_link_that_is_heard_is_a_dns_fault_until_it_answers() -> None:
     def lookup(at: float, ok: bool) -> Sample:
-        return Sample("fibre", "resolver", "dns", ok, Mono(at), Mono(at + 0.8), detail="resolve")
+        return Sample("fibre", "own", "dns", ok, Mono(at), Mono(at + 0.8), detail="resolve")
 
     row = [lookup(97.0, False), lookup(98.0, False), lookup(99.0, False)]
-    fault = silent_resolver((), "fibre", row, Mono(99.1))
+    fault = silent_resolver((), "fibre", {"own": row}, Mono(99.1))
     assert fault == Verdict("DNS_FAULT", "fibre", "", Mono(99.8), (("lookups", 3),))
-    assert silent_resolver((), "fibre", row, Mono(98.9)) is None
-    assert silent_resolver((), "fibre", row[1:], Mono(99.1)) is None
+    assert silent_resolver((), "fibre", {"own": row}, Mono(98.9)) is None
+    assert silent_resolver((), "fibre", {"own": row[1:]}, Mono(99.1)) is None
     later = [*row[1:], lookup(99.5, False)]
-    assert silent_resolver((fault,), "fibre", later, Mono(99.1)) is fault
-    assert silent_resolver((fault,), "fibre", [*row, lookup(99.6, True)], Mono(99.7)) is None
+    assert silent_resolver((fault,), "fibre", {"own": later}, Mono(99.1)) is fault
+    assert silent_resolver((fault,), "fibre", {"own": [*row, lookup(99.6, True)]},
+                           Mono(99.7)) is None
+
+
+def other(at: float, ok: bool) -> Sample:
+    return Sample("fibre", "other", "dns", ok, Mono(at), Mono(at + 0.05))
+
+
+def test_where_another_resolver_is_silent_over_the_link_too_names_are_not_its_own_resolvers_fault(
+        ) -> None:
+    own = [Sample("fibre", "own", "dns", False, Mono(at), Mono(at + 0.8), detail="resolve")
+           for at in (97.0, 98.0, 99.0)]
+    both = {"own": own, "other": [other(99.0, False)]}
+    assert silent_resolver((), "fibre", both, Mono(99.9)) is None
+    assert silent_resolver((), "fibre", {"own": own, "other": [other(99.0, True)]}, Mono(99.9))
+
+
+def faults(rungs: dict[int, Sample] | None = None, sums: Sums | None = None,
+           paths: tuple[Verdict, ...] = (), before: tuple[Verdict, ...] = ()) -> list[str]:
+    found = link_faults(before, "fibre", {}, rungs or {}, sums or Sums(), NOW, paths, NOW)
+    return [verdict.kind for verdict in found]
+
+
+def rung(size: int, ok: bool) -> tuple[int, Sample]:
+    return size, Sample("fibre", "echo", "size", ok, Mono(99.0), Mono(99.1), True, size=size)
+
+
+def test_small_packets_pass_and_large_ones_do_not_is_a_hole() -> None:
+    assert faults(dict([rung(64, True), rung(1200, True), rung(1400, False)])) == ["MTU_HOLE"]
+    assert faults(dict([rung(64, True), rung(1200, False), rung(1400, True)])) == []
+    assert faults(dict([rung(64, False), rung(1400, False)])) == []
+    assert faults(dict([rung(64, True), rung(1472, True)])) == []
+
+
+def test_a_wrong_certificate_for_two_upstreams_is_the_links_and_for_one_the_paths() -> None:
+    one = Verdict("TLS_INTERCEPT", "fibre", "gpc", NOW)
+    two = Verdict("TLS_INTERCEPT", "fibre", "bars", NOW)
+    elsewhere = Verdict("TLS_INTERCEPT", "sim", "bars", NOW)
+    assert faults(paths=(one, elsewhere)) == []
+    assert faults(paths=(one, two)) == ["TLS_INTERCEPT"]
+
+
+def test_a_brown_out_stands_until_both_sums_are_low_again() -> None:
+    assert faults(sums=Sums(loss=LOSS_LIMIT)) == ["BROWNOUT"]
+    assert faults(sums=Sums(rtt=RTT_LIMIT)) == ["BROWNOUT"]
+    assert faults(sums=Sums(loss=LOSS_LIMIT - 0.1)) == []
+    standing = (Verdict("BROWNOUT", "fibre", "", Mono(90.0)),)
+    assert faults(sums=Sums(loss=LOSS_LIMIT - 0.1), before=standing) == ["BROWNOUT"]
+    assert faults(sums=Sums(loss=LOSS_LIMIT / 2 - 0.1), before=standing) == []
+
+
+def echo(at: float) -> Sample:
+    return Sample("fibre", "echo", "echo", False, Mono(at), Mono(at + 0.15), True,
+                  detail="timeout")
+
+
+def test_one_missed_echo_makes_a_link_suspect_and_two_where_loss_is_everyday() -> None:
+    seen = Seen((echo(99.5),), heard=Mono(99.4), proven=BOTH)
+    assert read_link(seen, (), RULES, NOW, Measure()).overdue
+    assert not read_link(seen, (), RULES, NOW, Measure(in_a_row=2)).overdue
+    two = Seen((echo(99.5), echo(99.6)), heard=Mono(99.4), proven=BOTH)
+    assert read_link(two, (), RULES, NOW, Measure(in_a_row=2)).overdue
+    under_way = Seen((), [Asked("echo", Mono(99.84), layer="echo")], Mono(99.8), proven=BOTH)
+    assert read_link(under_way, (), RULES, NOW, Measure()).overdue
+    assert not read_link(under_way, (), RULES, NOW, Measure(echo_late_s=0.2)).overdue
+
+
+def test_a_gate_that_fired_makes_a_link_suspect_and_is_no_probe_of_its_own() -> None:
+    fired = Sample("fibre", "gpc", "ack", False, Mono(99.8), Mono(99.9), detail="unacked")
+    seen = Seen((fired,), heard=Mono(99.7), proven=frozenset({"gpc", *BOTH}))
+    reading = read_link(seen, (), RULES, NOW, Measure())
+    assert (reading.overdue, reading.unanswered) == (True, 0)
+    acked = Sample("fibre", "gpc", "ack", True, Mono(99.8), Mono(99.95))
+    assert is_heard(acked)
+
+
+@pytest.mark.parametrize("by", [
+    Measure(age_s=2.0), Measure(loss=0.4), Measure(age_s=1.5, loss=0.4, burst_s=5.0)])
+def test_death_needs_the_silence_and_the_likelihood_alike(by: Measure) -> None:
+    seen = Seen(SILENCE, heard=Mono(98.0), proven=BOTH)
+    assert read_link(seen, (), RULES, NOW, Measure()).dead == "BLACKHOLE"
+    assert read_link(seen, (), RULES, NOW, by).dead == ""
+
+
+def test_a_prior_brings_the_likelihood_forward_and_never_the_silence() -> None:
+    seen = Seen(SILENCE, heard=Mono(98.0), proven=BOTH)
+    assert read_link(seen, (), RULES, NOW, Measure(loss=0.4, carried=10.0)).dead == "BLACKHOLE"
+    assert read_link(seen, (), RULES, NOW, Measure(age_s=2.0, carried=100.0)).dead == ""
+
+
+def test_an_echo_that_is_forged_is_a_portals_and_no_silence() -> None:
+    forged = tuple(Sample("fibre", "echo", "echo", False, Mono(at), Mono(at + 0.1), True,
+                          detail="forged") for at in (99.0, 99.3))
+    assert is_captive([forged])
+    assert not is_captive([forged[:1]])
+    assert not read_link(Seen(forged, heard=Mono(98.0), proven=BOTH), (), RULES, NOW).unanswered
 
 
 def test_two_slow_upstreams_alone_make_no_link_suspect() -> None:

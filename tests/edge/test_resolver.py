@@ -68,7 +68,7 @@ async def test_a_name_is_asked_of_this_links_own_server_and_kept_for_its_ttl() -
         for _ in range(5):
             assert await addresses(resolver) == ["127.0.0.1", "127.0.0.2"]
         assert server.asked == [("gpc.example", 1)]
-        assert [(each.layer, each.target, each.ok) for each in seen] == [("dns", "resolver", True)]
+        assert [(each.layer, each.target, each.ok) for each in seen] == [("dns", "own", True)]
 
         clock.ahead_s = 61
         assert await addresses(resolver) == ["127.0.0.1", "127.0.0.2"]
