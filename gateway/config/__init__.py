@@ -17,9 +17,11 @@ from gateway.config import files, packs, rules, tables
 from gateway.config.mistakes import Mistakes, Where, validated
 from gateway.config.times import to_wall
 from gateway.core.access import Client, Tenant
+from gateway.core.failback import FailbackRules
 from gateway.core.link import Link, LinkRules, Probe
 from gateway.core.maintenance import Window
 from gateway.core.pack import Pack
+from gateway.core.steer import SteerRules
 from gateway.errors import ConfigMistakes
 
 
@@ -69,6 +71,8 @@ class Config:
     client_pems: tuple[str, ...] = ()
     device_key: str = ""
     warnings: tuple[str, ...] = ()
+    steering: SteerRules = field(default_factory=SteerRules)
+    failback: FailbackRules = field(default_factory=FailbackRules)
 
     @property
     def state_dir(self) -> Path:
@@ -131,7 +135,9 @@ class _Reader:
             tuple(self.upstream(n, each) for n, each in enumerate(file.upstreams)),
             known, self.windows(), tuple(self.pems),
             self.secret(file.store.device_key, ("store", "device_key")),
-            tuple(rules.warnings(file, files.interfaces() if self.look else None)))
+            tuple(rules.warnings(file, files.interfaces() if self.look else None)),
+            SteerRules(**file.model_dump(include={"steering"})["steering"]),
+            FailbackRules(**file.model_dump(include={"failback"})["failback"]))
 
     def there(self, path: str, where: Where) -> str:
         """A path, looked for."""

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
+from gateway.core.failback import FailbackRules
 from gateway.core.link import LinkRules
+from gateway.core.steer import SteerRules
 
 Ident: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Ods: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{3,12}$")]
@@ -125,6 +127,8 @@ def table_of(rules: type[Any], name: str) -> type[Table]:
 
 
 Judgement: Final = table_of(LinkRules, "Judgement")
+Steering: Final = table_of(SteerRules, "Steering")
+Failback: Final = table_of(FailbackRules, "Failback")
 
 
 class Probe(Table):
@@ -210,6 +214,8 @@ class File(Table):
     mqtt: Mqtt = Mqtt()
     store: Store = Store()
     judgement: Judgement = Field(default_factory=Judgement)  # type: ignore[valid-type]
+    steering: Steering = Field(default_factory=Steering)  # type: ignore[valid-type]
+    failback: Failback = Field(default_factory=Failback)  # type: ignore[valid-type]
     links: Annotated[tuple[Link, ...], Field(strict=False)] = Field(min_length=1)
     tenants: Annotated[tuple[Tenant, ...], Field(strict=False)] = Field(min_length=1)
     upstreams: Annotated[tuple[Upstream, ...], Field(strict=False)] = Field(min_length=1)
