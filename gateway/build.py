@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from gateway.config import Config
 from gateway.core import asyncapi
+from gateway.core.blackbox import Recording
 from gateway.core.exchange import UpstreamRules
 from gateway.core.link import CARRIES, Link, LinkTurned, Probe
 from gateway.core.mode import Transition
@@ -48,6 +49,7 @@ from gateway.core.telemetry import (
 )
 from gateway.edge import link_memory, log, mqtt
 from gateway.edge.admin import Admin
+from gateway.edge.black_boxes import BlackBoxes
 from gateway.edge.clock import SystemClock
 from gateway.edge.http_in import Door, DoorSettings, Noted, server_context
 from gateway.edge.http_out import LinkSender, UpstreamAt
@@ -135,6 +137,7 @@ class Gateway:
         self._outbox: OutboxStore | None = None
         self._report: Report | None = None
         self._tunnels: Tunnels | None = None
+        self._boxes: BlackBoxes | None = None
         self._resolvers: dict[str, LinkResolver] = {}
         self._senders: dict[str, LinkSender] = {}
         self._config_hash = hashlib.sha256(config.path.read_bytes()).hexdigest()
@@ -144,7 +147,7 @@ class Gateway:
                             self._clock, self._transition,
                             link_memory.read(config.state_dir / LINKS),
                             link_memory.read_learned(config.state_dir / GAPS),
-                            _share(config.gateway.name))
+                            _share(config.gateway.name), self._recorded)
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Open stores, links, ports and loops; ready when it returns."""
@@ -154,6 +157,8 @@ class Gateway:
         vault = self._open_vault()
         await self._open_records(stack, vault)
         await self._open_outbox(stack, vault)
+        self._boxes = BlackBoxes(self._config.state_dir)
+        stack.push_async_callback(self._boxes.close)
         probers = self._open_links(stack)
         serve = self._serve()
         loops = await stack.enter_async_context(_loops())
@@ -323,6 +328,11 @@ class Gateway:
                     self._link_lost(link.id)
         elif getattr(transition, "after", "") in ("DOWN", "QUARANTINED"):
             self._link_lost(getattr(transition, "link", ""))
+
+    def _recorded(self, recording: Recording) -> None:
+        """What was seen around a turn of a link goes to the disk, or is lost there, said once."""
+        if self._boxes is not None:
+            self._boxes.keep(recording)
 
     def _link_lost(self, link: str) -> None:
         """A dead link's pool is replaced and its tunnels reset, if another link can take over.

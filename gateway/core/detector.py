@@ -15,6 +15,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Final
 
+from gateway.core.frame import Frame
 from gateway.core.instant import Mono
 from gateway.core.likelihood import Sums, after_success
 from gateway.core.link import (
@@ -61,6 +62,9 @@ RTT_MEMORY: Final = 0.1
 
 BURSTY: Final = 0.01
 """Everyday loss from which two echoes in a row must be missed to make a link suspect."""
+
+RECENT: Final = 3
+"""Samples of each target in a frame: what an anchor's doubts and a portal's proof look back on."""
 
 COUNTED_S: Final = 60.0
 """How often watched time and echoes are added to what is learned."""
@@ -117,6 +121,35 @@ class Detector:
             rules.fresh_s, rules.least_s, rules.most_s, rules.wrong_a_day, rules.gap_mean_s,
             rules.gaps_a_day)
         self.silence: Silence = silence(self.learned, self._silence_rules)
+
+    # --- what the black box asks of it
+
+    def frame(self) -> Frame:
+        """Return all that this holds, frozen, for ``core/replay.py`` to begin from."""
+        recent = (sample for ring in self.targets.values() for sample in list(ring)[-RECENT:])
+        return Frame(
+            self.memory, self.learned, self.silence, self.heard, self._signed, self._pinned,
+            self._carrier, self._proven, frozenset(self._shown), tuple(self._open.values()),
+            tuple(sorted(recent, key=lambda sample: sample.at)), tuple(self._trips),
+            self.usual_rtt_ms, self.rtt95_ms, self.sums, self._carried, self._hold_from,
+            self._counted, (*self._hold, *self._everyday, self._new_trips))
+
+    def resume(self, frame: Frame) -> None:
+        """Take up what ``frame`` holds; to be called before anything else is told."""
+        self.memory, self.learned, self.silence = frame.memory, frame.learned, frame.silence
+        self.heard, self._signed, self._pinned = frame.heard, frame.signed, frame.pinned
+        self._carrier, self._proven, self._shown = frame.carrier, frame.proven, set(frame.shown)
+        self.ring.extend(frame.recent)
+        for sample in frame.recent:
+            self._file(sample)
+        for asked in frame.asked:
+            self._open[next(self._tokens)] = asked
+        self._trips.extend(frame.trips)
+        self.usual_rtt_ms, self.rtt95_ms = frame.usual_rtt_ms, frame.rtt95_ms
+        self.sums, self._carried = frame.sums, frame.carried
+        self._hold_from, self._counted = frame.hold_from, frame.counted
+        self._hold, self._everyday = list(frame.counts[:2]), list(frame.counts[2:4])
+        self._new_trips = frame.counts[4]
 
     # --- what it is told
 
@@ -230,9 +263,14 @@ class Detector:
         self._open[token] = Asked(target, now, anchor, layer)  # type: ignore[arg-type]
         return token
 
-    def answered(self, token: int) -> None:
-        """Forget an open question: its sample, if any, was seen, or nobody waits any more."""
-        self._open.pop(token, None)
+    def answered(self, token: int) -> Asked | None:
+        """Forget an open question, and return it: its sample, if any, was seen, or nobody waits
+        any more."""
+        return self._open.pop(token, None)
+
+    def open_questions(self) -> tuple[tuple[int, Asked], ...]:
+        """Return the open questions with their tokens, the oldest first."""
+        return tuple(self._open.items())
 
     # --- what it is asked
 

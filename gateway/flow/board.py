@@ -13,7 +13,9 @@ from itertools import count
 from types import MappingProxyType
 from typing import Final
 
+from gateway.core.blackbox import BlackBox, Recording, Site
 from gateway.core.detector import Detector, alone
+from gateway.core.frame import Frame
 from gateway.core.instant import Mono
 from gateway.core.likelihood import WINDOW_PRIOR
 from gateway.core.link import (
@@ -84,7 +86,8 @@ class Board:
     ``upstreams`` gives the tenants (ODS codes) of each upstream; ``told`` gets each transition
     once, and must not wait. ``remembered`` is each link's (state, cause) when the last run ended,
     ``learned`` what its past gaps taught. ``jitter`` (0 to 1) is this device's share of
-    ``site_jitter_s``.
+    ``site_jitter_s``. ``recorded`` gets what the black box saw around each turn of a link, and must
+    not wait either.
     Nothing here raises for what the network does.
     """
 
@@ -93,7 +96,8 @@ class Board:
                  told: Callable[[Transition], None],
                  remembered: Mapping[str, tuple[str, str]] = MappingProxyType({}),
                  learned: Mapping[str, Learned] = MappingProxyType({}),
-                 jitter: float = 0.0) -> None:
+                 jitter: float = 0.0,
+                 recorded: Callable[[Recording], None] = lambda _: None) -> None:
         now = clock.now()
         self._links = {link.id: link for link in links}
         self._upstreams = dict(upstreams)
@@ -107,6 +111,10 @@ class Board:
                               resumed(link.id, *remembered.get(link.id, ("", "")), now),
                               learned.get(link.id), rules.site_jitter_s * jitter)
             for link in links}
+        site = Site(tuple(self._links[link] for link in self._preferred), tuple(upstreams), rules,
+                    rules.site_jitter_s * jitter)
+        self._recorded = recorded
+        self._box = BlackBox(site, self._frames, now)
         self._tokens = count()
         self._stalls: deque[tuple[Mono, Mono]] = deque(maxlen=STALLS_MAX)
         self._stall_count = 0
@@ -139,6 +147,7 @@ class Board:
         if detector is None:
             return
         self._notice_stall()
+        self._box.saw(sample, self._clock.now())
         is_news = detector.see(sample) or self._is_about_a_path(sample)
         urgent = sample.layer == "carrier" and not sample.ok  # it moves within 50 ms
         if is_news and (urgent or self._clock.now() - self._judged >= JUDGE_EVERY_S):
@@ -157,7 +166,9 @@ class Board:
 
     def answered(self, link: str, token: int) -> None:
         """Forget an open question: its sample, if any, was seen, or nobody waits any more."""
-        self._detectors[link].answered(token)
+        question = self._detectors[link].answered(token)
+        if question is not None:
+            self._box.ended(link, question, self._clock.now())
 
     def saw_status(self, tenant: str, upstream: str, root: str, link: str, status: int,
                    serial: int) -> None:
@@ -172,8 +183,12 @@ class Board:
     def tick(self) -> None:
         """Judge again; due every ``TICK_S``. A late tick is itself the sensor of a stall."""
         self._notice_stall()
-        self._ticked = self._clock.now()
+        now = self._clock.now()
+        self._box.lagged(now - (now if self._ticked is None else self._ticked + TICK_S), now)
+        self._ticked = now
         self._judge()
+        for recording in self._box.due(now):
+            self._recorded(recording)
 
     def watch_state(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` whenever a link's state, a verdict or the order of links changed.
@@ -252,6 +267,9 @@ class Board:
         detector = self._detectors[link]
         return detector.reading.unanswered > 0 and detector.memory.state != "DOWN"
 
+    def _frames(self) -> dict[str, Frame]:
+        return {link: detector.frame() for link, detector in self._detectors.items()}
+
     def _states(self) -> dict[str, LinkState]:
         return {link: detector.memory.state for link, detector in self._detectors.items()}
 
@@ -276,6 +294,7 @@ class Board:
         if self._ticked is None or now - self._ticked < TICK_S + self._rules.stall_s:
             return
         self._stalls.append((Mono(self._ticked + TICK_S), now))
+        self._box.stalled(*self._stalls[-1], now)
         self._stall_count += 1
         self._ticked = now
 
@@ -312,9 +331,11 @@ class Board:
             prior = WINDOW_PRIOR if around.windowed else 0.0
             foreign = next((v.kind for v in self._verdicts if v.kind == "TLS_INTERCEPT"
                             and v.link == link and not v.upstream), "")
+            self._box.judged(link, around, foreign, prior, now)
             turned = detector.judge(around, self._stalls, now, prior, foreign)
             if turned is not None:
                 changed = True
+                self._box.turned(turned)
                 self._told(turned)
         return changed
 

@@ -1,12 +1,13 @@
 """A watched world: board and watch over a simulated world, with simple readers, for tests."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 
 from chaos.weather import Verb
+from gateway.core.blackbox import Recording
 from gateway.core.link import Link, LinkRules, LinkTurned, Probe
 from gateway.core.maintenance import Window
 from gateway.core.message import Arrived, Outbound
@@ -77,7 +78,8 @@ async def watched(links: tuple[Link, ...] = (FIBRE, SIM), *, upstreams: tuple[st
                   rules: LinkRules | None = None, windows: tuple[Window, ...] = (),
                   seed: int = 1, per_s: float = 0.0, loaded: tuple[str, ...] | None = None,
                   patience_s: float = 3.0, weather: tuple[Verb, ...] = (),
-                  warm_s: float = 3.0) -> AsyncIterator[Watched]:
+                  warm_s: float = 3.0,
+                  recorded: Callable[[Recording], None] = lambda _: None) -> AsyncIterator[Watched]:
     """Run a board and its watch over a world; with ``per_s`` each ``loaded`` upstream is read."""
     clock = SimClock()
     told: list[Transition] = []
@@ -85,7 +87,7 @@ async def watched(links: tuple[Link, ...] = (FIBRE, SIM), *, upstreams: tuple[st
     for verb in weather:
         await world.apply(verb)
     board = Board(links, dict.fromkeys(upstreams, TENANTS), rules or LinkRules(), windows, clock,
-                  told.append)
+                  told.append, recorded=recorded)
     watch = Watch(board, {link.id: world.prober(link.id) for link in links}, links, clock,
                   Random(seed))
     it = Watched(clock, world, board, told)
