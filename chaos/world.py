@@ -68,6 +68,7 @@ class Wanted:
     """
 
     hold_s: float = 4.0
+    step_s: float = 0.3
     will_delay_s: int = 5
     windows: tuple[tuple[str, float, float, float], ...] = ()  # link, from, to, drain_s: see epoch
     requests_max: int = 256
@@ -105,6 +106,10 @@ port = {admin}
 
 [judgement]
 hold_s = {wanted.hold_s}
+
+[failback]
+step_s = {wanted.step_s}
+wait_most_s = 0.0
 ''', _mqtt(wanted, reaches)]
     for reach in reaches:
         bind = f'interface = "{reach.device}"\n' if reach.device else ""

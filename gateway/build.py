@@ -147,7 +147,8 @@ class Gateway:
                             self._clock, self._transition,
                             link_memory.read(config.state_dir / LINKS),
                             link_memory.read_learned(config.state_dir / GAPS),
-                            _share(config.gateway.name), self._recorded)
+                            _share(config.gateway.name), self._recorded, config.steering,
+                            config.failback)
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Open stores, links, ports and loops; ready when it returns."""
@@ -547,7 +548,8 @@ def _level(told: Happening) -> int:
     fields = _fields(told)
     ended = fields.get("phase") == "ended" or fields.get("after") in ("up", "NORMAL")
     planned = fields.get("cause") == "MAINTENANCE" or fields.get("before") in ("unknown", "")
-    return logging.INFO if ended or planned else logging.WARNING
+    ramp = "stage" in fields and fields["reason"] in ("", "done", "needless")
+    return logging.INFO if ended or planned or ramp else logging.WARNING
 
 
 def release() -> str:

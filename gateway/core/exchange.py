@@ -41,7 +41,7 @@ from gateway.core.message import (
     Request,
     Streamed,
 )
-from gateway.core.pack import Matched, Pack
+from gateway.core.pack import Matched, Pack, Traffic, traffic_of
 from gateway.core.route import Standing
 from gateway.core.wire import answer_headers, outbound_headers
 
@@ -86,6 +86,11 @@ class Facts:
     def is_read(self) -> bool:
         """Whether it may be retried, hedged and answered from the copy."""
         return self.matched.route.is_read
+
+    @property
+    def traffic(self) -> Traffic:
+        """Its class, by which it is rescued and steered."""
+        return traffic_of(self.matched, self.request)
 
     @property
     def may_copy(self) -> bool:

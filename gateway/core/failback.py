@@ -27,6 +27,10 @@ Stage: TypeAlias = Literal[
     "READS", "BOOKINGS", "WRITES",
     "CLEARING",  # all routes are back; what still runs on the backup gets its time
 ]
+RampReason: TypeAlias = Literal["", "done", "errors", "slow", "lost", "needless"]
+"""Why a ramp ended, ``""`` while it goes on. ``lost``: its link left it by its own state;
+``needless``: the backup died, so that everything is on the link already."""
+
 STEPS: Final[tuple[tuple[Stage, float], ...]] = (
     ("WAITING", 0.0), ("WARMING", 0.0),
     ("READS", 0.01), ("READS", 0.10), ("READS", 0.50), ("READS", 1.0),

@@ -5,12 +5,14 @@ there is a path and the upstream itself is down: the copy answers its errors, an
 goes out now and then. ``BACKUP``: its traffic is not on the preferred link. Never one global flag.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from gateway.core.course import CourseView, RampTold, SweepTold
 from gateway.core.instant import Mono
 from gateway.core.link import LinkState, LinkTurned
 from gateway.core.route import Mode, Switched
+from gateway.core.steer import ClassMoved
 from gateway.core.verdict import Judged, Verdict
 
 
@@ -27,7 +29,8 @@ class ModeTurned:
     lasted_s: float
 
 
-Transition: TypeAlias = LinkTurned | ModeTurned | Switched | Judged
+Transition: TypeAlias = (
+    LinkTurned | ModeTurned | Switched | Judged | ClassMoved | RampTold | SweepTold)
 """What the board tells, each once when it breaks and once when it heals."""
 
 
@@ -114,3 +117,4 @@ class BoardView:
     last_switch: Switched | None
     stalls: int
     proofs: tuple[tuple[str, str, str, float], ...] = ()
+    course: CourseView = field(default_factory=CourseView)

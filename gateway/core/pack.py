@@ -12,6 +12,9 @@ from typing import Final, Literal, TypeAlias
 from gateway.core.message import Request
 
 Kind: TypeAlias = Literal["booking_read", "record_read", "booking", "write", "other"]
+Traffic: TypeAlias = Literal["read", "booking", "write", "stream", "tunnel"]
+"""How a request may be rescued and steered (links.md section 8)."""
+
 READS: Final = frozenset({"booking_read", "record_read"})
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -85,6 +88,15 @@ class Matched:
 
     route: Route
     subjects: tuple[str, ...] = field(default=(), repr=False)
+
+
+def traffic_of(matched: Matched, request: Request) -> Traffic:
+    """Return the class of ``request``: a body that is not whole in memory streams."""
+    if not isinstance(request.body, bytes):
+        return "stream"
+    if matched.route.is_read:
+        return "read"
+    return "booking" if matched.route.kind == "booking" else "write"
 
 
 OTHER_READ: Final = Route("other", "other", ("GET",), r".*", removes="none")

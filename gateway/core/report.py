@@ -5,13 +5,17 @@ Pure: transitions and views in, events and snapshots out. ``flow/report.py`` car
 
 from typing import Final
 
+from gateway.core.course import RampTold, SweepTold
 from gateway.core.instant import Mono, Wall
 from gateway.core.link import CARRIES, OUT_OF_USE, UNPROVED, LinkTurned
 from gateway.core.mode import BoardView, ModeTurned, Transition
 from gateway.core.route import Switched
+from gateway.core.steer import ClassMoved
 from gateway.core.telemetry import (
     Alarm,
+    ClassTold,
     Failover,
+    FlowsTold,
     Happening,
     Health,
     LinkMoved,
@@ -20,6 +24,7 @@ from gateway.core.telemetry import (
     ModeNow,
     OutboxNow,
     PathNow,
+    RampStep,
     Reason,
     State,
     SwitchTold,
@@ -34,7 +39,8 @@ REASONS: Final[dict[str, Reason]] = {
     "LINK_DOWN": "LINK_DOWN", "BLACKHOLE": "BLACKHOLE", "BROWNOUT": "BROWNOUT",
     "ROUTE_FAULT": "ROUTE_FAULT", "DNS_FAULT": "DNS_FAULT", "CAPTIVE": "CAPTIVE",
     "TLS_INTERCEPT": "TLS_INTERCEPT", "MTU_HOLE": "MTU_HOLE", "UPSTREAM_DOWN": "UPSTREAM_DOWN",
-    "UPSTREAM_SLOW": "UPSTREAM_SLOW", "LOCAL_STALL": "LOCAL_STALL", "MAINTENANCE": "MAINTENANCE"}
+    "UPSTREAM_SLOW": "UPSTREAM_SLOW", "LOCAL_STALL": "LOCAL_STALL", "MAINTENANCE": "MAINTENANCE",
+    "ROLLED_BACK": "ROLLED_BACK"}
 
 
 def happening(transition: Transition) -> Happening:
@@ -56,6 +62,23 @@ def happening(transition: Transition) -> Happening:
         case Switched():
             return SwitchTold(transition.before, transition.after, _reason(transition.cause),
                               transition.lasted_s)
+        case ClassMoved():
+            return ClassTold(transition.kind, transition.before, transition.after,
+                             "ended" if transition.back else "began", _reason(transition.cause),
+                             (("cost_s", transition.cost_s), ("other_s", transition.other_s)))
+        case RampTold():
+            return _ramp(transition)
+        case SweepTold():
+            return FlowsTold(transition.link, "began" if transition.wrong else "ended",
+                             transition.wrong, transition.lasted_s)
+
+
+def _ramp(told: RampTold) -> RampStep:
+    back, backup = told.back, told.backup_figures
+    return RampStep(told.link, told.backup, told.stage, told.share, told.reason, told.lasted_s,
+                    (("n", back.n), ("fails", back.fails), ("p95_s", back.p95_s),
+                     ("backup_n", backup.n), ("backup_fails", backup.fails),
+                     ("backup_p95_s", backup.p95_s)))
 
 
 def _reason(cause: str) -> Reason:
@@ -84,7 +107,15 @@ def state(view: BoardView, alarms: tuple[Alarm, ...], outbox: OutboxNow, config:
 
 
 def link_alarms(view: BoardView, wall: Wall) -> tuple[Alarm, ...]:
-    """Return the alarms that the links themselves raise: none is left, or only one."""
+    """Return the alarms that the links themselves raise: none is left, or only one, or flows stand
+    on the wrong one."""
+    now = view.at
+    wrong = tuple(Alarm("flows_on_wrong_link", "major", dated(each.alarmed, wall, now), each.link)
+                  for each in view.course.clearings if each.alarmed is not None)
+    return _lost_links(view, wall) + wrong
+
+
+def _lost_links(view: BoardView, wall: Wall) -> tuple[Alarm, ...]:
     now = view.at
     working = [link for link in view.links if link.state in CARRIES | UNPROVED | {"SUPPRESSED"}]
     lost = [link for link in view.links if link.state in OUT_OF_USE]

@@ -12,7 +12,7 @@ Rule 4: a draining link, or one on probation, comes after those that take new wo
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 from gateway.core.instant import Mono
@@ -47,7 +47,8 @@ class Standing:
     ``trial`` then says whether this very request may be sent to find out.
     ``proven`` are the links over which a client of this tenant had a 2xx on the same capability
     root in the last 65 minutes: only there may a 403/404/410 remove a copy (design 5.2).
-    ``hedge_after_s`` is the wait before a read starts on the next link, by link id.
+    ``hedge_after_s`` is the wait before a read starts on the next link, by link id. ``double``: it
+    may go over the first two links at once (``core/steer.py``).
     """
 
     links: tuple[str, ...]
@@ -59,6 +60,7 @@ class Standing:
     proven: frozenset[str] = frozenset()
     ineligible: frozenset[str] = frozenset()
     hedge_after_s: tuple[tuple[str, float], ...] = ()
+    double: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,14 @@ def preference(links: Iterable[Link]) -> tuple[str, ...]:
     return tuple(link.id for link in ranked)
 
 
-def active(preferred: tuple[str, ...], states: Mapping[str, LinkState]) -> str:
-    """Return the active link: the first that takes new work, else the best spare, else none."""
+def active(preferred: tuple[str, ...], states: Mapping[str, LinkState],
+           held: Collection[str] = ()) -> str:
+    """Return the active link: the first that takes new work, else the best spare, else none.
+
+    ``held`` are on their way back and take nothing yet: active only where nothing else carries.
+    """
     carrying = [link for link in preferred if states[link] in CARRIES]
+    carrying.sort(key=lambda link: link in held)
     spare = [link for state in SPARE if state != "PROBATION" for link in preferred
              if states[link] == state]
     return next(iter(carrying + spare), "")
@@ -91,7 +98,8 @@ class Situation:
     """What is known when one tenant's requests to one upstream are routed.
 
     ``silent`` links have something overdue; ``faulty`` ones a verdict against this upstream over
-    them; ``doubtful`` ones failures that nothing explains yet.
+    them; ``doubtful`` ones failures that nothing explains yet. ``behind`` are those that its class
+    has left, or that are on their way back and not yet its turn (``core/course.py``).
     """
 
     preferred: tuple[str, ...]
@@ -100,6 +108,7 @@ class Situation:
     faulty: Collection[str] = ()
     doubtful: Collection[str] = ()
     ineligible: Collection[str] = ()
+    behind: Collection[str] = ()
 
 
 def order(situation: Situation, pinned: str = "") -> tuple[str, ...]:
@@ -111,7 +120,8 @@ def order(situation: Situation, pinned: str = "") -> tuple[str, ...]:
     allowed = [link for link in s.preferred if link not in s.ineligible]
     carrying = [link for link in allowed if s.states[link] in CARRIES]
     ranked = sorted(carrying, key=lambda link: (
-        link != pinned, link in s.faulty, link in s.doubtful, link in s.silent))
+        link != pinned, link in s.faulty, link in s.doubtful, link in s.silent,
+        link in s.behind))
     spare = [link for state in SPARE for link in allowed
              if s.states[link] == state and link not in s.silent]
     if any(link not in s.silent for link in carrying):
@@ -129,7 +139,8 @@ def steady(situation: Situation) -> str:
     As ``order``, but blind to what passes in a second: silence and doubt. Modes follow this.
     """
     s = situation
-    return next(iter(order(Situation(s.preferred, s.states, (), s.faulty, (), s.ineligible))), "")
+    lasting = replace(s, silent=(), doubtful=())
+    return next(iter(order(lasting)), "")
 
 
 def hedge_wait(replies_ms: Sequence[float], memory: LinkMemory, silent: bool, rules: LinkRules

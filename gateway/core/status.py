@@ -10,6 +10,9 @@ in it (promise 9). Durations are seconds, ``None`` is "not known". The shape:
     verdicts[] {kind, link, upstream, since_s, evidence{}}
     modes[]    {tenant, upstream, mode, cause, since_s}
     proofs[]   {tenant, upstream, link, age_s}
+    steering   {classes[] {link, traffic, cost_s, left, recent{}, day{}}, impaired[],
+                returning[] {link, backup, stage, share, since_s, begun_s, stayed_s},
+                cleared[] {link, since_s, flows, clean_s, alarmed}}
     switches, last_switch {before, after, cause, ago_s} | null
     requests[] {tenant, upstream, answered, count}     in_flight[] {tenant, count}
     latency    {le[] (s), counts[] (cumulative), sum (s), count}
@@ -23,9 +26,12 @@ in it (promise 9). Durations are seconds, ``None`` is "not known". The shape:
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from gateway.core.course import CourseView
+from gateway.core.failback import share
 from gateway.core.instant import Mono, Wall
 from gateway.core.marking import stamp
 from gateway.core.mode import BoardView, Silences
+from gateway.core.steer import Figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +148,35 @@ def _board(view: BoardView) -> dict[str, object]:
         "proofs": [
             {"tenant": tenant, "upstream": upstream, "link": link, "age_s": _round(age)}
             for tenant, upstream, link, age in view.proofs],
+        "steering": _steering(view.course, now),
         "switches": view.switches,
         "last_switch": None if last is None else {
             "before": last.before, "after": last.after, "cause": last.cause,
             "ago_s": _ago(last.at, now)},
     }
+
+
+def _steering(course: CourseView, now: Mono) -> dict[str, object]:
+    return {
+        "classes": [
+            {"link": row.link, "traffic": row.kind, "cost_s": _round(row.cost_s), "left": row.left,
+             "recent": _figures(row.recent), "day": _figures(row.day)}
+            for row in course.classes if row.day.n or row.cost_s is not None],
+        "impaired": sorted(course.impaired),
+        "returning": [
+            {"link": ramp.link, "backup": ramp.backup, "stage": ramp.stage,
+             "share": share(ramp, "read"), "since_s": _ago(ramp.since, now),
+             "begun_s": _ago(ramp.begun, now), "stayed_s": _round(ramp.stayed_s)}
+            for ramp in course.ramps],
+        "cleared": [
+            {"link": each.link, "since_s": _ago(each.since, now), "flows": each.wrong,
+             "clean_s": None if each.clean_at is None else _round(each.clean_at - each.since),
+             "alarmed": each.alarmed is not None} for each in course.clearings],
+    }
+
+
+def _figures(figures: Figures) -> dict[str, object]:
+    return {name: _round(figure) for name, figure in asdict(figures).items()}
 
 
 def _judged_by(silences: Silences | None) -> dict[str, object] | None:

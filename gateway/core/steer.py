@@ -268,20 +268,32 @@ class Costs:
         found: dict[tuple[str, TrafficClass], float] = {}
         for kind, home in homes.items():
             shares = self._shares(home, kind, home in browned, now)
+            total = sum(figures.n for _, figures, _ in shares)
             for link, reach in reaches.items():
                 price = prices.get(link, 0.0)
                 if not shares:
                     found[link, kind] = reach.cost
                     continue
-                total = sum(figures.n for _, figures, _ in shares)
-                found[link, kind] = sum(
-                    figures.n / total * (
-                        figures.cost(price) if link == home else self._elsewhere(
-                            (link, upstream, kind), span, figures,
-                            reach.cost - reaches[home].cost if home in reaches else 0.0,
-                            reach, price, now))
-                    for upstream, figures, span in shares)
+                costs = [
+                    figures.n * (figures.cost(price) if link == home else self._elsewhere(
+                        (link, upstream, kind), span, self._presumed(
+                            (home, upstream, kind), figures, reaches.get(home), reach,
+                            home in browned, now) + figures.size * price, price, now))
+                    for upstream, figures, span in shares]
+                found[link, kind] = sum(costs) / total
         return found
+
+    def _presumed(self, home: tuple[str, str, TrafficClass], here: Figures,
+                  near: Reach | None, far: Reach, is_browned: bool, now: Mono) -> float:
+        """What another link (``far``) would cost where a class costs ``here`` on its ``home``.
+
+        In a flagged brown-out what it costs above its day is the link's doing: a reply of twenty
+        packets loses one far more often than an echo is lost.
+        """
+        cost = here.cost() + (far.cost - near.cost if near is not None else 0.0)
+        if is_browned:
+            cost = min(cost, self._paths[home].day.figures(now).cost() + far.cost)
+        return max(far.cost, cost)
 
     def _shares(self, home: str, kind: TrafficClass, is_browned: bool, now: Mono
                 ) -> list[tuple[str, Figures, str]]:
@@ -295,10 +307,9 @@ class Costs:
                 return [each for each in told if each[1].n]
         return []
 
-    def _elsewhere(self, key: tuple[str, str, TrafficClass], span: str, home: Figures,
-                   difference_s: float, reach: Reach, price: float, now: Mono) -> float:
+    def _elsewhere(self, key: tuple[str, str, TrafficClass], span: str, presumed: float,
+                   price: float, now: Mono) -> float:
         """J on another link: its own completions, and ``PRIOR_WEIGHT`` of what is presumed."""
-        presumed = max(reach.cost, home.cost() + difference_s) + home.size * price
         path = self._paths.get(key)
         if path is None:
             return presumed

@@ -15,10 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Final, Literal, TypeAlias, get_args
 
+from gateway.core.failback import RampReason, Stage
 from gateway.core.instant import Mono, Wall
 from gateway.core.link import Layer
 from gateway.core.message import Cause
 from gateway.core.route import LinkState, Mode
+from gateway.core.steer import TrafficClass
 from gateway.core.verdict import VerdictKind
 
 VERSION: Final = 1
@@ -47,14 +49,14 @@ StopCause: TypeAlias = Literal["term", "config", "crash"]
 StartCause: TypeAlias = Literal["first", "orderly", "crash"]
 StoreFile: TypeAlias = Literal["records", "outbox"]
 StoreCode: TypeAlias = Literal["set_aside", "full", "busy", "keys_missing", "healed"]
-Reason: TypeAlias = VerdictKind | Literal["MAINTENANCE", ""]
+Reason: TypeAlias = VerdictKind | Literal["MAINTENANCE", "ROLLED_BACK", ""]
 """Why a link, a mode or the active link changed: a verdict, announced work, or healed."""
 AlarmCode: TypeAlias = Literal[
     "no_path", "one_link", "copy_stale", "store_damaged", "store_full", "keys_missing",
-    "certificate", "clock", "outbox_full"]
+    "certificate", "clock", "outbox_full", "flows_on_wrong_link"]
 ClockCode: TypeAlias = Literal["ntp", "rtc", "none"]
 EventKind: TypeAlias = Literal[
-    "start", "stop", "link", "verdict", "mode", "switch", "store", "gap"]
+    "start", "stop", "link", "verdict", "mode", "switch", "class", "ramp", "flows", "store", "gap"]
 MessageKind: TypeAlias = Literal["birth", "presence", "state", "hb", "evt"]
 
 UNLISTED: Final = "unlisted"
@@ -63,9 +65,10 @@ CODES: Final[frozenset[str]] = frozenset(
     for registry in (
         Rank, PresenceCode, Severity, StateCode, Phase, StopCause, StartCause, StoreFile, StoreCode,
         AlarmCode, ClockCode, EventKind, MessageKind, LinkState, Mode, VerdictKind,
-        Cause, Layer)
+        Cause, Layer, TrafficClass, Stage, RampReason)
     for code in get_args(registry)
-) | {UNLISTED, "", "MAINTENANCE", "fibre", "dsl", "cellular", "satellite", "other"} | {
+) | {UNLISTED, "", "MAINTENANCE", "ROLLED_BACK", "fibre", "dsl", "cellular", "satellite",
+    "other"} | {
     str(status) for status in range(100, 600)}  # a sample's detail may be an HTTP status
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -165,6 +168,47 @@ class SwitchTold:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassTold:
+    """A class of traffic left a link that works badly (``began``) or came back (``ended``).
+
+    The evidence is what the class cost on the bad link and on the other, in seconds.
+    """
+
+    traffic: TrafficClass
+    before: Id
+    after: Id
+    phase: Phase
+    cause: Reason = ""
+    evidence: Evidence = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RampStep:
+    """A link takes its traffic back from ``backup``: a stage began, or (``reason``) it ended.
+
+    ``share`` of the reads goes over it. The evidence is what the stage before it showed.
+    """
+
+    link: Id
+    backup: Id
+    stage: Stage
+    share: float
+    reason: RampReason = ""
+    lasted_s: float | None = None
+    evidence: Evidence = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FlowsTold:
+    """Flows stand on a link that should carry none any more (``began``), or none do (``ended``)."""
+
+    link: Id
+    phase: Phase
+    n: int
+    lasted_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoreTold:
     """A store was set aside, is full, has lost its keys, or is well again."""
 
@@ -185,10 +229,12 @@ class Gap:
 
 
 Happening: TypeAlias = (
-    Started | Stopped | LinkMoved | VerdictTold | ModeChanged | SwitchTold | StoreTold | Gap)
+    Started | Stopped | LinkMoved | VerdictTold | ModeChanged | SwitchTold | ClassTold | RampStep
+    | FlowsTold | StoreTold | Gap)
 KINDS: Final[dict[str, type[Happening]]] = {
     "start": Started, "stop": Stopped, "link": LinkMoved, "verdict": VerdictTold,
-    "mode": ModeChanged, "switch": SwitchTold, "store": StoreTold, "gap": Gap}
+    "mode": ModeChanged, "switch": SwitchTold, "class": ClassTold, "ramp": RampStep,
+    "flows": FlowsTold, "store": StoreTold, "gap": Gap}
 _KIND_OF: Final = {shape: kind for kind, shape in KINDS.items()}
 
 

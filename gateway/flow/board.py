@@ -7,14 +7,16 @@ It decides nothing and never waits.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import count
 from types import MappingProxyType
 from typing import Final
 
 from gateway.core.blackbox import BlackBox, Recording, Site
+from gateway.core.course import Course, Look, reach_of
 from gateway.core.detector import Detector, alone
+from gateway.core.failback import Clearing, FailbackRules, Flows, TunnelEnd
 from gateway.core.frame import Frame
 from gateway.core.instant import Mono
 from gateway.core.likelihood import WINDOW_PRIOR
@@ -40,6 +42,7 @@ from gateway.core.mode import (
     Transition,
     mode_of,
 )
+from gateway.core.pack import Traffic
 from gateway.core.proof import Proofs
 from gateway.core.route import (
     SPARE,
@@ -53,6 +56,7 @@ from gateway.core.route import (
     steady,
 )
 from gateway.core.silence import Learned
+from gateway.core.steer import Completion, Reach, SteerRules
 from gateway.core.verdict import (
     PathReading,
     Verdict,
@@ -87,7 +91,7 @@ class Board:
     once, and must not wait. ``remembered`` is each link's (state, cause) when the last run ended,
     ``learned`` what its past gaps taught. ``jitter`` (0 to 1) is this device's share of
     ``site_jitter_s``. ``recorded`` gets what the black box saw around each turn of a link, and must
-    not wait either.
+    not wait either. ``steering`` and ``returning`` rule what a class leaves and how it returns.
     Nothing here raises for what the network does.
     """
 
@@ -97,7 +101,9 @@ class Board:
                  remembered: Mapping[str, tuple[str, str]] = MappingProxyType({}),
                  learned: Mapping[str, Learned] = MappingProxyType({}),
                  jitter: float = 0.0,
-                 recorded: Callable[[Recording], None] = lambda _: None) -> None:
+                 recorded: Callable[[Recording], None] = lambda _: None,
+                 steering: SteerRules | None = None,
+                 returning: FailbackRules | None = None) -> None:
         now = clock.now()
         self._links = {link.id: link for link in links}
         self._upstreams = dict(upstreams)
@@ -135,7 +141,12 @@ class Board:
         self._explained: dict[str, Mono] = {}
         self._trials: dict[str, Mono] = {}
         self._retries: dict[tuple[str, str], Mono] = {}
-        self._standings: dict[tuple[str, str, str, str], Standing] = {}
+        self._course = Course([link.id for link in links if link.metered],
+                              steering or SteerRules(), returning or FailbackRules(), now)
+        self._prices: Mapping[str, float] = {}
+        self._spent: frozenset[str] = frozenset()
+        self._warm: set[str] = set()
+        self._standings: dict[tuple[str, str, str, str, frozenset[str]], Standing] = {}
         self._standings_from = now
         self._watchers: dict[int, Callable[[], None]] = {}
 
@@ -180,6 +191,29 @@ class Board:
         if self._proofs.saw(tenant, upstream, root, link, status, serial, self._clock.now()):
             self._standings.clear()
 
+    def completed(self, link: str, upstream: str, traffic: Traffic, route: str,
+                  completion: Completion) -> None:
+        """Take in how one send over ``link`` ended: what its class costs there.
+
+        While the upstream itself is judged slow or down its sends say nothing of a link.
+        """
+        if not any(v.upstream == upstream and v.kind in ("UPSTREAM_DOWN", "UPSTREAM_SLOW")
+                   for v in self._verdicts):
+            self._course.completed(link, upstream, traffic, route, completion)
+
+    def priced(self, prices: Mapping[str, float], spent: Collection[str]) -> None:
+        """Take in what a byte costs on each metered link (seconds of waiting), and the links whose
+        quota is low or out."""
+        self._prices, self._spent = dict(prices), frozenset(spent)
+
+    def warmed(self, link: str, is_warm: bool) -> None:
+        """Take in whether ``link`` holds all the warm connections that it should."""
+        (self._warm.add if is_warm else self._warm.discard)(link)
+
+    def swept(self, link: str, flows: Flows) -> TunnelEnd:
+        """Take in what was counted on a link that is being cleared; return which tunnels to end."""
+        return self._course.swept(link, flows, self._clock.now())
+
     def tick(self) -> None:
         """Judge again; due every ``TICK_S``. A late tick is itself the sensor of a stall."""
         self._notice_stall()
@@ -202,25 +236,39 @@ class Board:
     # --- what the board is asked
 
     def standing(self, tenant: str, upstream: str, pinned: str = "", root: str = "",
-                 asking: bool = True) -> Standing:
+                 asking: bool = True, traffic: Traffic = "read", serial: int = 0,
+                 route: str = "") -> Standing:
         """Return how ``upstream`` stands for ``tenant``, for a request that is about to leave.
 
         ``asking=False`` only looks: it uses up no trial. ``root`` is the capability root whose
-        proofs count.
+        proofs count. ``traffic`` and the pack's ``route`` tell its class; ``serial`` whether it is
+        one of those that a returning link takes.
         """
         now = self._clock.now()
         if now - self._standings_from >= FRESH_S or len(self._standings) >= STANDINGS_MAX:
             self._standings.clear()
             self._standings_from = now
-        key = (tenant, upstream, pinned, root)
+        behind = self._course.behind(upstream, traffic, route, serial)
+        key = (tenant, upstream, pinned, root, behind)
         standing = self._standings.get(key)
         if standing is None:
-            standing = self._standings[key] = self._stand(tenant, upstream, pinned, root, now)
+            standing = self._standings[key] = self._stand(
+                tenant, upstream, pinned, root, behind, now)
+        if self._course.doubles(standing.links, upstream, traffic, route):
+            standing = replace(standing, double=True)
         if not asking:
             return standing
         if standing.upstream_down:
             return replace(standing, trial=self._may_try(upstream, now))
-        return self._retried(standing, tenant, upstream, pinned, now)
+        return self._retried(standing, tenant, upstream, pinned, behind, now)
+
+    def clearing(self) -> tuple[Clearing, ...]:
+        """Return the backups that should carry nothing any more."""
+        return self._course.clearing()
+
+    def returning(self) -> frozenset[str]:
+        """Return the links that are on their way back: their connections are to be warm."""
+        return self._course.returning()
 
     def active(self) -> str:
         """Return the active link's id, ``""`` when none takes new work."""
@@ -284,7 +332,7 @@ class Board:
             (*(each.verdict for each in self._detectors.values() if each.verdict is not None),
              *self._verdicts, *stall),
             self._active, self._switches, self._last_switch, self._stall_count,
-            self._proofs.newest(now))
+            self._proofs.newest(now), self._course.view(self._preferred, now))
 
     # --- judging
 
@@ -308,6 +356,7 @@ class Board:
             was = self._what_orders()
             changed = self._turn_links(now)
             self._judge_upstreams(now)
+            self._look_at_course(now)
             self._note_active(now)
             self._note_modes(now)
             if changed or was != self._what_orders():
@@ -336,6 +385,7 @@ class Board:
             if turned is not None:
                 changed = True
                 self._box.turned(turned)
+                self._course.turned(turned, self._look(now))
                 self._told(turned)
         return changed
 
@@ -345,7 +395,28 @@ class Board:
         memories = {name: each.memory for name, each in self._detectors.items()}
         windowed = (self._clock.wall_is_trusted()
                     and binding(self._windows, link, self._clock.wall()) is not None)
-        return Circumstances(windowed, alone(link, memories, STEADY), locked=windowed)
+        return Circumstances(windowed, alone(link, memories, STEADY),
+                             self._course.is_costly(link), locked=windowed,
+                             rolled_back=self._course.is_rolled_back(link))
+
+    def _look(self, now: Mono) -> Look:
+        """What the course of traffic depends on beside what it was told."""
+        reaches: dict[str, Reach] = {}
+        for link, detector in self._detectors.items():
+            reach = reach_of(reversed(detector.ring), now)
+            if reach is not None:
+                reaches[link] = reach
+        wall = self._clock.wall() if self._clock.wall_is_trusted() else None
+        return Look(
+            self._preferred, self._states(), reaches,
+            frozenset(link for link, each in self._detectors.items() if each.reading.overdue),
+            frozenset(v.link for v in self._verdicts if v.kind == "BROWNOUT"),
+            self._prices, self._spent, frozenset(self._warm), wall)
+
+    def _look_at_course(self, now: Mono) -> None:
+        if self._course.is_due(now):
+            for told in self._course.look(self._look(now), now):
+                self._told(told)
 
     def _judge_upstreams(self, now: Mono) -> None:
         states = self._states()
@@ -370,7 +441,7 @@ class Board:
             self._told(judged)
 
     def _note_active(self, now: Mono) -> None:
-        after = active(self._preferred, self._states())
+        after = active(self._preferred, self._states(), self._course.held())
         if after == self._active:
             return
         cause = self._detectors[self._active].memory.cause if self._active else ""
@@ -384,7 +455,7 @@ class Board:
 
     def _note_modes(self, now: Mono) -> None:
         for (tenant, upstream), before in self._modes.items():
-            situation = self._situation(tenant, upstream, now)
+            situation = self._situation(tenant, upstream, self._course.returning(), now)
             belongs = steady(situation)
             mode = mode_of(belongs, self._preferred[0] if self._preferred else "",
                            self._is_down(upstream))
@@ -411,7 +482,8 @@ class Board:
     def _is_down(self, upstream: str) -> bool:
         return any(v.kind == "UPSTREAM_DOWN" and v.upstream == upstream for v in self._verdicts)
 
-    def _situation(self, tenant: str, upstream: str, now: Mono) -> Situation:
+    def _situation(self, tenant: str, upstream: str, behind: frozenset[str], now: Mono
+                   ) -> Situation:
         rules = self._rules
         return Situation(
             self._preferred,
@@ -420,14 +492,15 @@ class Board:
             frozenset(v.link for v in self._verdicts if v.upstream == upstream and v.link),
             frozenset(link for (link, name), path in self._paths.items()
                       if name == upstream and path.doubts >= rules.upstream_failures),
-            self._proofs.ineligible(tenant, upstream, now))
+            self._proofs.ineligible(tenant, upstream, now), behind)
 
-    def _stand(self, tenant: str, upstream: str, pinned: str, root: str, now: Mono) -> Standing:
-        situation = self._situation(tenant, upstream, now)
+    def _stand(self, tenant: str, upstream: str, pinned: str, root: str,
+               behind: frozenset[str], now: Mono) -> Standing:
+        situation = self._situation(tenant, upstream, behind, now)
         links = order(situation, pinned)
         down = self._is_down(upstream)
         preferred = self._preferred[0] if self._preferred else ""
-        belongs = steady(situation)
+        belongs = steady(replace(situation, behind=self._course.returning()))
         mode = mode_of(belongs, preferred, down)
         waits = tuple((link, self._hedge(link, upstream)) for link in links)
         return Standing(
@@ -448,8 +521,8 @@ class Board:
         self._trials[upstream] = now
         return True
 
-    def _retried(self, standing: Standing, tenant: str, upstream: str, pinned: str, now: Mono
-                 ) -> Standing:
+    def _retried(self, standing: Standing, tenant: str, upstream: str, pinned: str,
+                 behind: frozenset[str], now: Mono) -> Standing:
         """Let one request every ``route_retry_s`` begin on a path with a verdict against it."""
         for verdict in self._verdicts:
             path = (verdict.link, upstream)
@@ -459,7 +532,8 @@ class Board:
             if now - last < self._rules.route_retry_s:
                 continue
             self._retries[path] = now
-            situation = replace(self._situation(tenant, upstream, now), faulty=(), doubtful=())
+            situation = replace(self._situation(tenant, upstream, behind, now), faulty=(),
+                                doubtful=())
             return replace(standing, links=order(situation, pinned))
         return standing
 

@@ -8,11 +8,14 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
+from gateway.core.course import completions
 from gateway.core.exchange import Facts, Forward, is_evidence, vet
 from gateway.core.hedge import Lost, Race, Start, Wait, Won, begin, decide
 from gateway.core.instant import Mono
 from gateway.core.message import Arrived, Outcome, Streamed
+from gateway.core.pack import Traffic
 from gateway.core.route import Standing
+from gateway.core.steer import Completion
 from gateway.ports import Clock, Sender
 
 
@@ -20,7 +23,8 @@ class Standings(Protocol):
     """How upstreams stand, and word of changes. ``asking=False`` uses up no trial."""
 
     def standing(self, tenant: str, upstream: str, pinned: str = "", root: str = "",
-                 asking: bool = True) -> Standing: ...
+                 asking: bool = True, traffic: Traffic = "read", serial: int = 0,
+                 route: str = "") -> Standing: ...
     def watch_state(self, callback: Callable[[], None]) -> Callable[[], None]: ...
 
 
@@ -31,6 +35,8 @@ class Sends(Protocol):
     def answered(self, link: str, token: int) -> None: ...
     def saw_status(self, tenant: str, upstream: str, root: str, link: str, status: int,
                    serial: int) -> None: ...
+    def completed(self, link: str, upstream: str, traffic: Traffic, route: str,
+                  completion: Completion) -> None: ...
 
 
 class Board(Standings, Sends, Protocol):
@@ -79,6 +85,7 @@ class Forwarder:
                     for task in tasks:
                         task.cancel()
                     _close_losers(race, end)
+                    self._tell_ends(race, end, question.facts)
                     return end
 
     async def _send(
@@ -94,6 +101,13 @@ class Forwarder:
             self._board.saw_status(request.tenant, request.upstream, "", link,
                                    outcome.reply.status, request.serial)
         news.put_nowait((number, vet(outcome, question.facts)))
+
+    def _tell_ends(self, race: Race, end: Won | Lost, facts: Facts) -> None:
+        """Say what each send of a race cost on its link."""
+        won = end if isinstance(end, Won) else None
+        for link, completion in completions(race, won, self._clock.now()):
+            self._board.completed(link, facts.request.upstream, facts.traffic,
+                                  facts.matched.route.id, completion)
 
     async def _hear(
         self, group: asyncio.TaskGroup, news: asyncio.Queue[News], until: Mono
@@ -114,7 +128,9 @@ class Forwarder:
             number, outcome = heard
             return race.ended(number, outcome)
         request = facts.request
-        standing = self._board.standing(request.tenant, request.upstream, pinned, asking=False)
+        standing = self._board.standing(
+            request.tenant, request.upstream, pinned, asking=False, traffic=facts.traffic,
+            serial=request.serial, route=facts.matched.route.id)
         dead = frozenset(link for link, state in standing.states if state == "DOWN")
         return race.told(standing.links, dead)
 

@@ -22,7 +22,7 @@ from gateway.core.exchange import (
 )
 from gateway.core.keeping import Drop, Kept, Key, leave
 from gateway.core.message import Answer, Request, Told
-from gateway.core.pack import match
+from gateway.core.pack import match, traffic_of
 from gateway.errors import GatewayError
 from gateway.flow.forward import Forwarder, Standings
 from gateway.ports import Clock, Records
@@ -88,7 +88,8 @@ class Serve:
         upstream = self._upstreams[request.upstream]
         matched = match(upstream.pack, request)
         standing = self._board.standing(  # only a read may be the one that tries a faulty path
-            request.tenant, request.upstream, policy.pinned_link, asking=matched.route.is_read)
+            request.tenant, request.upstream, policy.pinned_link, asking=matched.route.is_read,
+            traffic=traffic_of(matched, request), serial=request.serial, route=matched.route.id)
         return Facts(request, upstream, matched, leave(policy.takes_copies, request), self._via,
                      self._clock.now(), self._clock.wall(), standing,
                      self._clock.wall_is_trusted())
@@ -96,7 +97,10 @@ class Serve:
     async def _forward(self, question: Forward, pinned: str) -> Question:
         request = question.facts.request
         ended = await self._forwarder.carry(question, pinned)
-        standing = self._board.standing(request.tenant, request.upstream, pinned, asking=False)
+        standing = self._board.standing(
+            request.tenant, request.upstream, pinned, asking=False,
+            traffic=question.facts.traffic, serial=request.serial,
+            route=question.facts.matched.route.id)
         return question.next(ended, standing, self._clock.wall())
 
     async def _look_up(self, tenant: str, key: Key) -> Kept | None:

@@ -20,6 +20,8 @@ from gateway.core.instant import Wall
 from gateway.core.link import Link, LinkRules, Sample
 from gateway.core.maintenance import Window
 from gateway.core.message import Outbound
+from gateway.core.pack import Traffic
+from gateway.core.steer import Completion
 from gateway.core.verdict import Judged
 from gateway.flow.board import EAGER_S, Board
 from tests.kit.clock import SimClock
@@ -103,8 +105,10 @@ async def test_a_healed_link_waits_its_hold_while_another_one_works() -> None:
         assert it.board.state("fibre").state == "PROBATION"
         assert it.board.standing(TENANT, "gpc").links == ("sim", "fibre")
         await it.clock.advance(5.0)
-        assert it.board.standing(TENANT, "gpc").links == ("fibre", "sim")
         assert it.turns("fibre") == ["UP", "SUSPECT", "DOWN", "PROBATION", "UP"]
+        assert it.board.standing(TENANT, "gpc").links == ("sim", "fibre")
+        await it.clock.advance(70.0)
+        assert it.board.standing(TENANT, "gpc").links == ("fibre", "sim")
         assert it.board.view().switches == 2
 
 
@@ -315,6 +319,8 @@ async def test_a_window_drains_its_link_before_it_begins_and_holds_it_after_its_
         assert it.board.state("fibre").state == "PROBATION"
         await it.clock.advance(61.0)
         assert it.turns("fibre") == ["UP", "DRAINING", "PROBATION", "UP"]
+        assert it.modes() == ["BACKUP"]
+        await it.clock.advance(66.0)
         assert it.modes() == ["BACKUP", "NORMAL"]
 
 
@@ -465,3 +471,93 @@ async def test_a_metered_standby_that_just_died_is_asked_fast_and_later_seldom()
     await clock.advance(EAGER_S)
     fibre_is_well()
     assert board.every_s("sim") == rules.probe_metered_every_s
+
+
+async def test_a_returning_link_takes_its_reads_by_number_and_the_mode_follows_last() -> None:
+    async with watched() as it:
+        await it.world.apply(Cut("fibre"))
+        await until_down(it, "fibre")
+        await it.world.apply(Heal("fibre"))
+        while it.board.state("fibre").state != "UP":
+            await it.clock.advance(0.25)
+
+        def first(serial: int, traffic: Traffic = "read") -> str:
+            return it.board.standing(TENANT, "gpc", serial=serial, traffic=traffic,
+                                     asking=False).links[0]
+
+        def share() -> int:
+            return sum(first(serial) == "fibre" for serial in range(1, 1001))
+
+        assert (it.board.active(), share()) == ("sim", 0)
+        assert it.board.returning() == {"fibre"}
+        await it.clock.advance(6.0)
+        assert it.board.active() == "fibre"
+        assert share() == pytest.approx(10, abs=1)
+        await it.clock.advance(10.0)
+        assert share() == pytest.approx(100, abs=1)
+        await it.clock.advance(20.0)
+        assert (share(), first(1, "booking"), first(1, "write")) == (1000, "sim", "sim")
+        await it.clock.advance(10.0)
+        assert (first(1, "booking"), first(1, "write")) == ("fibre", "sim")
+        assert it.modes() == ["BACKUP"]
+        await it.clock.advance(23.0)
+        assert first(1, "write") == "fibre"
+        assert it.modes() == ["BACKUP", "NORMAL"]
+        assert [each.link for each in it.board.clearing()] == ["sim"]
+
+
+async def test_a_ramp_that_fails_goes_back_to_probation_as_an_episode() -> None:
+    async with watched() as it:
+        await it.world.apply(Cut("fibre"))
+        await until_down(it, "fibre")
+        await it.world.apply(Heal("fibre"))
+        while it.board.active() != "fibre":
+            await it.clock.advance(0.25)
+        episodes = len(it.board.state("fibre").episodes)
+        for _ in range(3):
+            it.board.completed("fibre", "gpc", "read", "slots",
+                               Completion(it.clock.now(), 0.0, False))
+        await it.clock.advance(0.5)
+        assert it.board.state("fibre").state == "PROBATION"
+        assert it.board.state("fibre").cause == "ROLLED_BACK"
+        assert len(it.board.state("fibre").episodes) == episodes + 1
+        assert it.board.active() == "sim"
+
+
+async def test_a_ramp_ends_at_once_when_its_backup_dies() -> None:
+    async with watched() as it:
+        await it.world.apply(Cut("fibre"))
+        await until_down(it, "fibre")
+        await it.world.apply(Heal("fibre"))
+        while it.board.state("fibre").state != "UP":
+            await it.clock.advance(0.25)
+        await it.world.apply(Cut("sim"))
+        await until_down(it, "sim")
+        assert it.board.standing(TENANT, "gpc", traffic="write").links == ("fibre",)
+        assert it.board.active() == "fibre"
+
+
+async def test_a_class_leaves_a_link_that_fails_it_and_the_link_is_impaired() -> None:
+    async with watched() as it:
+        for step in range(60):
+            for link in ("fibre", "sim"):
+                it.board.completed(link, "gpc", "read", "slots", Completion(
+                    it.clock.now(), 0.02, link == "sim" or step % 3 > 0, 2000))
+            await it.clock.advance(0.25)
+        assert it.board.state("fibre").state == "IMPAIRED"
+        assert it.board.standing(TENANT, "gpc", route="slots").links == ("sim", "fibre")
+        assert it.board.standing(TENANT, "gpc", traffic="stream").links == ("fibre", "sim")
+        assert it.board.active() == "fibre"
+        assert it.switches() == []
+        assert it.modes() == []
+
+
+async def test_an_upstream_that_is_down_costs_no_link_its_class() -> None:
+    async with watched(per_s=20.0) as it:
+        await it.world.apply(UpstreamGone("gpc", True))
+        for step in range(120):
+            it.board.completed("fibre", "gpc", "read", "slots", Completion(
+                it.clock.now(), 0.02, step < 8, 2000))
+            await it.clock.advance(0.25)
+        assert it.board.state("fibre").state == "UP"
+        assert it.board.standing(TENANT, "gpc", route="slots").links[0] == "fibre"

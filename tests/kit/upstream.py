@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from gateway.core.keeping import Drop, Keep, Kept, Key
 from gateway.core.message import Arrived, NeverLeft, NoAnswer, Outbound, Outcome, Reply
 from gateway.core.route import Standing
+from gateway.core.steer import Completion
 from gateway.errors import StoreDamaged
 from gateway.ports import Clock
 
@@ -64,12 +65,14 @@ class FakeBoard:
     def __init__(self, standing: Standing) -> None:
         self.now = standing
         self.seen: list[tuple[str, str, str, int, int]] = []
+        self.ends: list[tuple[str, str, str, str, Completion]] = []
         self.open = 0
         self.trials: list[bool] = []
         self._watchers: list[Callable[[], None]] = []
 
     def standing(self, tenant: str, upstream: str, pinned: str = "", root: str = "",
-                 asking: bool = True) -> Standing:
+                 asking: bool = True, traffic: str = "read", serial: int = 0,
+                 route: str = "") -> Standing:
         """Return the standing as the test last set it."""
         self.trials.append(asking)
         return self.now
@@ -92,6 +95,11 @@ class FakeBoard:
                    serial: int) -> None:
         """Remember it."""
         self.seen.append((tenant, upstream, link, status, serial))
+
+    def completed(self, link: str, upstream: str, traffic: str, route: str,
+                  completion: Completion) -> None:
+        """Remember it."""
+        self.ends.append((link, upstream, traffic, route, completion))
 
     def change(self, **fields: object) -> None:
         """Set fields of the standing and tell all who watch."""

@@ -73,6 +73,7 @@ def measure(reads: list[Read], onsets: list[float]) -> Figures:
 def configuration(home: Path) -> str:
     """Return a gateway in ``edge``: its links are devices, its hold is short."""
     text = base_config(home / "state", PORT, ADMIN) + "\n[judgement]\nhold_s = 2.0\n"
+    text += "[failback]\nstep_s = 0.2\nwait_most_s = 0.0\n"
     for priority, (link, device) in enumerate((("fibre", "a"), ("sim", "b")), 1):
         text += f'\n[[links]]\nid = "{link}"\npriority = {priority}\ninterface = "{device}"\n'
         for name, target in (("broker", BROKER), ("anchor", ANCHOR)):

@@ -35,6 +35,7 @@ from chaos.weather import (
     Verb,
 )
 from gateway.core.exchange import UpstreamRules
+from gateway.core.failback import FailbackRules
 from gateway.core.instant import Wall
 from gateway.core.link import Link, LinkRules, Sample
 from gateway.core.maintenance import Window
@@ -63,6 +64,7 @@ PER_S: Final = 6.0
 READY_S: Final = 0.5
 
 RULES: Final = LinkRules(hold_s=HOLD_S)
+RETURNING: Final = FailbackRules(step_s=0.2, wait_most_s=0.0)
 
 PACK: Final = Pack("sim", (
     Route("slots", "booking_read", ("GET",), "Slot", keep=True, ceiling_s=CEILING_S, patience_s=8),
@@ -209,7 +211,7 @@ class Story:
         windows = tuple(Window(str(n), link, Wall(wall + start), Wall(wall + end), 3.0)
                         for n, (link, start, end) in enumerate(self.script.windows))
         board = Board(links, dict.fromkeys(UPSTREAMS, TENANTS), RULES, windows, clock,
-                      self.transition)
+                      self.transition, returning=RETURNING)
 
         def see(sample: Sample) -> None:
             board.see(sample)

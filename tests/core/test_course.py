@@ -1,0 +1,277 @@
+"""Where traffic goes beside the states of links: classes that left, ramps, backups to clear."""
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.core.course import Course, Look, RampTold, SweepTold, Told, completions, reach_of
+from gateway.core.failback import FailbackRules, Flows
+from gateway.core.hedge import Attempt, Plan, Race, Won
+from gateway.core.instant import Mono, Wall
+from gateway.core.link import Layer, LinkState, LinkTurned, Sample
+from gateway.core.message import Arrived, NeverLeft, NoAnswer, Outcome, Reply
+from gateway.core.steer import ClassMoved, Completion, Reach, SteerRules
+
+BOTH = ("fibre", "sim")
+REACHES = {"fibre": Reach(0.02, 0.022), "sim": Reach(0.05, 0.06)}
+UP: dict[str, LinkState] = {"fibre": "UP", "sim": "UP"}
+LOOK = Look(BOTH, UP, REACHES)
+SURGERY = Wall(1_795_000_000.0)  # a Wednesday, 10:26
+
+
+def at(seconds: float) -> Mono:
+    return Mono(1000.0 + seconds)
+
+
+def course(**rules: float) -> Course:
+    return Course(("sim",), SteerRules(), FailbackRules(**{"wait_most_s": 0.0, **rules}), at(0))  # type: ignore[arg-type]
+
+
+def turned(link: str, before: LinkState, after: LinkState, now: float, cause: str = ""
+           ) -> LinkTurned:
+    return LinkTurned(link, before, after, cause, at(now), 1.0)
+
+
+def run(it: Course, begin: float, end: float, look: Look = LOOK, *, load: float = 0.0,
+        fails: frozenset[str] = frozenset(), took: dict[str, float] | None = None) -> list[Told]:
+    """Look four times a second; ``load`` reads a second go where the course sends them."""
+    told: list[Told] = []
+    serial = round(begin * 1000)
+    for step in range(round((end - begin) * 4)):
+        now = begin + step / 4
+        for _ in range(round(load / 4)):
+            serial += 1
+            behind = it.behind("gpc", "read", "slots", serial)
+            link = next((each for each in BOTH if each not in behind), "fibre")
+            it.completed(link, "gpc", "read", "slots", Completion(
+                at(now), (took or {}).get(link, 0.02), link not in fails, 2000))
+        told += it.look(look, at(now))
+    return told
+
+
+def back_from_the_dead(it: Course, now: float = 0.0, look: Look = LOOK) -> None:
+    it.turned(turned("fibre", "PROBATION", "UP", now), look)
+
+
+# --- ramps
+
+def test_a_link_that_has_passed_its_hold_takes_nothing_at_a_stroke() -> None:
+    it = course()
+    back_from_the_dead(it)
+    assert it.held() == it.returning() == {"fibre"}
+    assert it.behind("gpc", "read", "slots", 7) == {"fibre"}
+
+
+def test_it_takes_everything_in_a_minute_and_then_the_backup_is_cleared() -> None:
+    it = course()
+    back_from_the_dead(it)
+    told = [each for each in run(it, 0, 70, replace(LOOK, warm=("fibre",)), load=40)
+            if isinstance(each, RampTold)]
+    assert [(each.stage, each.share, each.reason) for each in told] == [
+        ("WAITING", 0.0, ""), ("WARMING", 0.0, ""), ("READS", 0.01, ""), ("READS", 0.1, ""),
+        ("READS", 0.5, ""), ("READS", 1.0, ""), ("BOOKINGS", 1.0, ""), ("WRITES", 1.0, ""),
+        ("WRITES", 1.0, "done")]
+    assert told[-1].lasted_s == pytest.approx(60.25)
+    assert it.held() == it.returning() == it.behind("gpc", "write", "", 1) == frozenset()
+    assert [each.link for each in it.clearing()] == ["sim"]
+
+
+def test_telemetry_follows_with_the_first_step_and_writes_with_the_last() -> None:
+    it = course()
+    back_from_the_dead(it)
+    run(it, 0, 2, replace(LOOK, warm=("fibre",)))
+    assert it.held() == frozenset()
+    assert it.returning() == {"fibre"}
+    assert it.behind("gpc", "write", "", 0) == it.behind("gpc", "booking", "", 0) == {"fibre"}
+
+
+def test_a_link_that_fails_one_read_in_ten_is_left_again_and_its_episode_counted() -> None:
+    it = course()
+    back_from_the_dead(it)
+    told = run(it, 0, 40, load=40, fails=frozenset({"fibre"}))
+    last = [each for each in told if isinstance(each, RampTold)][-1]
+    assert (last.reason, last.back.fails) == ("errors", 3)
+    assert it.is_rolled_back("fibre")
+    assert it.returning() == frozenset()
+    it.turned(turned("fibre", "UP", "PROBATION", 41, "ROLLED_BACK"), LOOK)
+    assert not it.is_rolled_back("fibre")
+    assert it.look(LOOK, at(42)) == ()
+
+
+def test_a_link_that_is_slower_by_half_is_left_again() -> None:
+    it = course()
+    back_from_the_dead(it)
+    told = run(it, 0, 60, load=100, took={"fibre": 0.2, "sim": 0.05})
+    assert [each.reason for each in told if isinstance(each, RampTold) and each.reason] == ["slow"]
+
+
+def test_a_backup_that_dies_ends_the_ramp_and_nothing_waits() -> None:
+    it = course()
+    back_from_the_dead(it)
+    run(it, 0, 3)
+    told = run(it, 3, 4, replace(LOOK, states={"fibre": "UP", "sim": "DOWN"}))
+    assert [each.reason for each in told if isinstance(each, RampTold)] == ["needless"]
+    assert it.behind("gpc", "write", "", 1) == frozenset()
+
+
+def test_a_returning_link_that_dies_is_simply_gone() -> None:
+    it = course()
+    back_from_the_dead(it)
+    run(it, 0, 3)
+    it.turned(turned("fibre", "SUSPECT", "DOWN", 3, "BLACKHOLE"), LOOK)
+    assert it.returning() == frozenset()
+    assert [each.reason for each in it.look(LOOK, at(4)) if isinstance(each, RampTold)] == ["lost"]
+
+
+def test_no_ramp_where_nothing_else_is_steady_or_where_a_better_link_carries() -> None:
+    backups: tuple[LinkState, ...] = ("SUSPECT", "DOWN", "PROBATION")
+    for backup in backups:
+        it = course()
+        back_from_the_dead(it, look=replace(LOOK, states={"fibre": "UP", "sim": backup}))
+        assert it.returning() == frozenset()
+    it = course()
+    it.turned(turned("sim", "PROBATION", "UP", 0), LOOK)
+    assert it.returning() == frozenset()
+
+
+def test_in_surgery_a_busy_practice_stays_on_its_healthy_backup_until_a_quiet_minute() -> None:
+    look = replace(LOOK, wall=SURGERY, warm=("fibre",),
+                   reaches={"fibre": REACHES["sim"], "sim": REACHES["fibre"]})
+    it = course(wait_most_s=1800.0)
+    run(it, 0, 120, look, load=20)
+    back_from_the_dead(it, 120, look)
+    run(it, 120, 300, look, load=20)
+    assert [ramp.stage for ramp in it.ramps()] == ["WAITING"]
+    run(it, 300, 360, look, load=4)
+    assert [ramp.stage for ramp in it.ramps()] != ["WAITING"]
+
+
+# --- classes
+
+LOSSY = Look(BOTH, UP, {"fibre": Reach(0.02, 0.03, 0.2), "sim": REACHES["sim"]},
+             browned=("fibre",))
+
+
+def test_small_reads_leave_a_lossy_link_within_five_seconds() -> None:
+    it = course()
+    run(it, 0, 60, load=100)
+    told: list[Told] = []
+    for tenth in range(50):
+        now = 60 + tenth / 10
+        for number in range(10):
+            behind = it.behind("gpc", "read", "slots", 1)
+            link = "sim" if "fibre" in behind else "fibre"
+            it.completed(link, "gpc", "read", "slots",
+                         Completion(at(now), 0.03, link == "sim" or number > 2, 2000))
+        told += it.look(LOSSY, at(now))
+    moves = [each for each in told if isinstance(each, ClassMoved)]
+    assert moves[0].kind == "small"
+    assert moves[0].at <= at(65)
+    assert it.is_costly("fibre")
+    assert it.behind("gpc", "read", "slots", 1) == {"fibre"}
+
+
+def test_a_slow_upstream_moves_no_class() -> None:
+    it = course()
+    run(it, 0, 60, load=100)
+    told = run(it, 60, 180, load=100, took={"fibre": 2.0, "sim": 2.0})
+    assert told == []
+    assert not it.is_costly("fibre")
+
+
+def test_large_reads_stay_where_small_ones_leave() -> None:
+    it = course()
+    for _ in range(30):
+        it.completed("fibre", "gpc", "read", "record", Completion(at(0), 0.1, True, 400_000))
+    run(it, 0.5, 60, load=100)
+    run(it, 60, 70, LOSSY, load=100, fails=frozenset({"fibre"}))
+    assert it.behind("gpc", "read", "slots", 1) == {"fibre"}
+    assert it.behind("gpc", "read", "record", 1) == frozenset()
+    assert it.behind("gpc", "tunnel", "", 1) == frozenset()
+
+
+def test_a_read_is_doubled_only_while_its_own_link_works_badly() -> None:
+    it = course()
+    run(it, 0, 1, load=100)
+    assert not it.doubles(BOTH, "gpc", "read", "slots")
+    it.look(LOSSY, at(1))
+    assert it.doubles(BOTH, "gpc", "read", "slots")
+    assert not it.doubles(("sim", "fibre"), "gpc", "read", "slots")
+    assert not it.doubles(BOTH, "gpc", "read", "never-seen")
+
+
+# --- the sweep
+
+def cleared(it: Course) -> None:
+    back_from_the_dead(it)
+    run(it, 0, 70, replace(LOOK, warm=("fibre",)))
+    assert it.clearing()
+
+
+def test_a_clean_backup_is_told_once() -> None:
+    it = course()
+    cleared(it)
+    assert it.swept("sim", Flows(), at(71)) == "none"
+    it.swept("sim", Flows(), at(72))
+    assert it.look(LOOK, at(73)) == (SweepTold("sim", 0, at(71), 10.75),)
+
+
+def test_flows_that_stay_are_told_once_and_once_when_they_are_gone() -> None:
+    it = course()
+    cleared(it)
+    for seconds in (71, 125, 126):
+        assert it.swept("sim", Flows(1, 2, 1), at(seconds)) == "idle"
+    told = it.look(LOOK, at(127))
+    assert [(each.wrong, each.at) for each in told if isinstance(each, SweepTold)] == [
+        (4, at(125))]
+    it.swept("sim", Flows(), at(130))
+    assert [each.wrong for each in it.look(LOOK, at(131)) if isinstance(each, SweepTold)] == [0]
+
+
+def test_a_backup_that_carries_again_is_not_swept() -> None:
+    it = course()
+    cleared(it)
+    run(it, 70, 71, replace(LOOK, states={"fibre": "DOWN", "sim": "UP"}))
+    assert it.clearing() == ()
+    assert it.swept("sim", Flows(5, 5, 5), at(900)) == "none"
+
+
+# --- reading what was seen
+
+def sample(layer: Layer, age: float, rtt_ms: float | None, anchor: bool = True) -> Sample:
+    return Sample("fibre", "a", layer, rtt_ms is not None, at(-age - 0.1), at(-age), anchor, rtt_ms)
+
+
+def test_a_links_reach_is_what_its_echoes_say_of_the_last_ten_seconds() -> None:
+    newest_first = [sample("echo", 0.1, 20), sample("tls", 0.2, 900), sample("echo", 0.3, None),
+                    sample("request", 0.4, 5, anchor=False), sample("echo", 0.5, 30),
+                    sample("echo", 0.6, 20), sample("echo", 11, 500)]
+    assert reach_of(newest_first, at(0)) == Reach(0.02, 0.03, 0.25)
+    assert reach_of([sample("connect", 1, 40)], at(0)) == Reach(0.04, 0.04, 0.0)
+    assert reach_of([sample("echo", 1, None)], at(0)) is None
+
+
+REPLY = Reply(200, "OK", (), b"x" * 500)
+
+
+@pytest.mark.parametrize(("outcome", "begun", "expected"), [
+    (None, 0.0, [("fibre", False)]),  # still under way after 0.2 s, the winner took 0.1
+    (None, 0.15, []),  # had only 50 ms
+    (NoAnswer("fibre", "reset"), 0.0, [("fibre", False)]),
+    (NoAnswer("fibre", "reset", fresh=False), 0.0, []),
+    (NoAnswer("fibre", "link_down"), 0.0, []),
+    (NeverLeft("fibre", "connect"), 0.0, [("fibre", False)]),
+    (NeverLeft("fibre", "busy"), 0.0, [])])
+def test_a_loser_counts_if_it_had_the_winners_time(
+        outcome: Outcome | None, begun: float, expected: list[tuple[str, bool]]) -> None:
+    won = Arrived("sim", REPLY, 0.1)
+    race = Race(Plan(BOTH, True, 3.0), at(0), BOTH,
+                (Attempt("fibre", at(begun), outcome), Attempt("sim", at(0.1), won)))
+    told = completions(race, Won(won, 2), at(0.2))
+    assert [(link, each.ok) for link, each in told] == [*expected, ("sim", True)]
+    assert told[-1][1] == Completion(at(0.2), 0.1, True, 500)
+
+
+def test_who_still_waits_when_nobody_won_says_nothing() -> None:
+    race = Race(Plan(BOTH, True, 3.0), at(0), BOTH, (Attempt("fibre", at(0)),))
+    assert completions(race, None, at(3)) == ()
