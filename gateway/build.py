@@ -25,7 +25,7 @@ from gateway.config import Config
 from gateway.core import asyncapi
 from gateway.core.blackbox import Recording
 from gateway.core.exchange import UpstreamRules
-from gateway.core.link import CARRIES, Link, LinkTurned, Probe
+from gateway.core.link import Link, LinkTurned, Probe
 from gateway.core.mode import Transition
 from gateway.core.report import alarm, happening, state
 from gateway.core.route import Switched
@@ -68,6 +68,7 @@ from gateway.flow.remember import remember
 from gateway.flow.report import Connect, Identity, Report, Sources
 from gateway.flow.serve import Policy, Serve
 from gateway.flow.standby import Standby
+from gateway.flow.sweep import Sweep
 from gateway.flow.tally import Tally
 from gateway.flow.watch import Watch
 
@@ -137,6 +138,7 @@ class Gateway:
         self._outbox: OutboxStore | None = None
         self._report: Report | None = None
         self._tunnels: Tunnels | None = None
+        self._standby: Standby | None = None
         self._boxes: BlackBoxes | None = None
         self._resolvers: dict[str, LinkResolver] = {}
         self._senders: dict[str, LinkSender] = {}
@@ -166,7 +168,11 @@ class Gateway:
         self._open_report(stack, loops)
         loops(Watch(self._board, probers, self._config.links, self._clock, self._rng,
                     self._canaries(), self._alive()).run())
-        loops(Standby(self._board, self._senders, self._paths, self._metered, self._clock).run())
+        self._standby = Standby(self._board, self._senders, self._paths, self._metered,
+                                self._clock, self._config.failback.warm_most)
+        loops(self._standby.run())
+        loops(Sweep(self._board, self._senders, lambda: self._tunnels, self._standby.declared,
+                    self._config.failback.tunnel_gap_s, self._clock).run())
         loops(prune(tuple(self._records.values()), self._clock))
         loops(remember(lambda: link_memory.write_learned(
             self._config.state_dir / GAPS, self._board.learned()), self._clock))
@@ -400,10 +406,7 @@ class Gateway:
 
     async def _dial(self, host: str, port: int, tenant: str) -> tuple[*Streams, str] | None:
         """Open a tunnel's connection over the best link; the next one where it fails."""
-        active = self._board.active()
-        others = [link.id for link in self._config.links if link.id != active
-                  and self._board.state(link.id).state in CARRIES]
-        for link in ([active] if active else []) + others:
+        for link in self._board.links("tunnel"):
             with contextlib.suppress(OSError):
                 reader, writer = await self._senders[link].dial(host, port, DIAL_S)
                 return reader, writer, link
@@ -499,9 +502,16 @@ class Gateway:
             self._outbox_view(),
             None if report is None else MqttView(report.connected, report.link, report.sess,
                                                  report.since_s),
-            0 if self._tunnels is None else self._tunnels.count(),
-            {tenant.ods: self._door.in_flight(tenant.ods) for tenant in self._config.tenants})
+            0 if self._tunnels is None else self._tunnels.count(), self._warm(),
+            in_flight={tenant.ods: self._door.in_flight(tenant.ods)
+                       for tenant in self._config.tenants})
         return document(self._board.view(), rest)
+
+    def _warm(self) -> tuple[tuple[str, str, str, int], ...]:
+        if self._standby is None:
+            return ()
+        return tuple((link.id, *path, n) for link in self._config.links
+                     for path, n in self._standby.declared(link.id))
 
     def _store_views(self) -> tuple[StoreView, ...]:
         shown = []

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from gateway.core.instant import Mono
-from gateway.core.link import LinkState
 from gateway.core.message import Arrived, Cause, NeverLeft, NoAnswer, Outcome
 
 SENDS_MAX: Final = 4
@@ -239,14 +238,3 @@ def _lost(race: Race) -> Lost | Won:
         cause = "certificate" if "certificate" in named else named[-1]
     link = race.attempts[-1].link if race.attempts else ""
     return Lost(left, cause if race.attempts else "link_down", len(race.attempts), link)
-
-
-def warm_wanted(state: LinkState, metered: bool, active: bool) -> int:
-    """Return how many idle connections per upstream a link should hold ready.
-
-    None on a link that is dead. One on a metered standby, whose every byte costs; two elsewhere,
-    so that a hedge and the next request both find one.
-    """
-    if state == "DOWN":
-        return 0
-    return 1 if metered and not active else 2

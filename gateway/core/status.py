@@ -21,6 +21,7 @@ in it (promise 9). Durations are seconds, ``None`` is "not known". The shape:
     outbox     {state, box, rows, bytes, oldest_s, dropped_total, high{a, b, c}} | absent
     mqtt       {connected, link, sess, since_s} | absent
     tunnels    {open}
+    warm[]     {link, tenant, upstream, declared}: idle connections that a link may hold
 """
 
 from collections.abc import Mapping
@@ -101,6 +102,7 @@ class Rest:
     outbox: OutboxView | None = None
     mqtt: MqttView | None = None
     tunnels: int = 0
+    warm: tuple[tuple[str, str, str, int], ...] = ()
     in_flight: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -118,6 +120,8 @@ def document(view: BoardView, rest: Rest) -> dict[str, object]:
                       for tenant, count in sorted(rest.in_flight.items())],
         "stores": [asdict(each) for each in rest.store],
         "tunnels": {"open": rest.tunnels},
+        "warm": [dict(zip(("link", "tenant", "upstream", "declared"), row, strict=True))
+                 for row in rest.warm],
     }
     for name, each in (("latency", rest.latency), ("outbox", rest.outbox), ("mqtt", rest.mqtt)):
         if each is not None:

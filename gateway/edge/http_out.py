@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -50,6 +51,7 @@ from gateway.core.message import (
 )
 from gateway.edge.dial import Dialler
 from gateway.edge.http_wire import (
+    POOLED_S,
     Attempt,
     LinkConnector,
     PlainRequest,
@@ -59,6 +61,8 @@ from gateway.edge.http_wire import (
 from gateway.edge.resolver import LinkResolver
 from gateway.ports import Clock
 
+POOLED_METERED_S: Final = 86_400.0
+"""On a metered link only the upstream ends an idle connection: each new one costs a handshake."""
 CONNECTIONS_MAX: Final = 512
 """Sends at once per link: what 64 at once for each of 8 tenants can ask for."""
 PATH_CONNECTIONS_MAX: Final = 128
@@ -173,6 +177,9 @@ class LinkSender:
         self._tenants: dict[str, int] = {}
         self._limits = (connections_max, path_connections_max)
         self._busy: Counter[tuple[str, str]] = Counter()
+        self._peaks: Counter[tuple[str, str]] = Counter()
+        self._begun: dict[int, Mono] = {}
+        self._slots = count()
         self.dialler = Dialler(link, resolver)
         self.epoch = 0
         self._epoch = self._begin_epoch()
@@ -236,6 +243,22 @@ class LinkSender:
             self._see_connecting(upstream, attempt)
         return connector.idle(key)
 
+    def trim(self, tenant: str, upstream: str, keep: int) -> int:
+        """Close idle connections beyond ``keep``, the oldest first; return how many there were."""
+        key = self._standby_request(tenant, upstream, Attempt("GET")).connection_key
+        return self._epoch.connector.trim(key, keep)
+
+    def peak(self, tenant: str, upstream: str) -> int:
+        """The most sends under way at once since this was asked last."""
+        path = (tenant, upstream)
+        peak = max(self._peaks[path], self._busy[path])
+        self._peaks[path] = self._busy[path]
+        return peak
+
+    def begun_before(self, at: Mono) -> int:
+        """How many sends and streams under way began before ``at``."""
+        return sum(begun < at for begun in self._begun.values())
+
     async def dial(self, host: str, port: int,
                    timeout: float = 3.0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A raw connection over this link, for tunnels. Raises OSError."""
@@ -259,7 +282,8 @@ class LinkSender:
 
     def _begin_epoch(self) -> _Epoch:
         self.epoch += 1
-        return _Epoch(LinkConnector(self.dialler, self._resolver, self._clock))
+        idle_s = POOLED_METERED_S if self._link.metered else POOLED_S
+        return _Epoch(LinkConnector(self.dialler, self._resolver, self._clock, idle_s))
 
     def _take_slot(self, outbound: Outbound) -> Callable[[], None] | None:
         """Return what gives the slot back (once), None where there is none: refused, not queued.
@@ -271,6 +295,9 @@ class LinkSender:
         if self._busy[path] >= path_max or self.in_flight >= link_max:
             return None
         self._busy[path] += 1
+        self._peaks[path] = max(self._peaks[path], self._busy[path])
+        number = next(self._slots)
+        self._begun[number] = self._clock.now()
         epoch = self._epoch
         epoch.sends += 1
         given_back = False
@@ -280,6 +307,7 @@ class LinkSender:
             if not given_back:
                 given_back = True
                 self._busy[path] -= 1
+                del self._begun[number]
                 epoch.leave()
 
         return give_back

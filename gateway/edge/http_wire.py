@@ -194,10 +194,11 @@ class PlainRequest(aiohttp.ClientRequest):
 class LinkConnector(aiohttp.TCPConnector):
     """The pool of one link and epoch. It waits for no slot: ``http_out`` counts, and refuses."""
 
-    def __init__(self, dialler: Dialler, resolver: LinkResolver, clock: Clock) -> None:
+    def __init__(self, dialler: Dialler, resolver: LinkResolver, clock: Clock,
+                 idle_s: float = POOLED_S) -> None:
         super().__init__(
             resolver=resolver, use_dns_cache=False, limit=0, limit_per_host=0,
-            keepalive_timeout=POOLED_S, timeout_ceil_threshold=float("inf"),
+            keepalive_timeout=idle_s, timeout_ceil_threshold=float("inf"),
             socket_factory=dialler.make_socket)
         self._dialler, self._link_resolver, self._clock = dialler, resolver, clock
         self._retired = False
@@ -237,6 +238,13 @@ class LinkConnector(aiohttp.TCPConnector):
     def idle(self, key: ConnectionKey) -> int:
         """How many connections wait in the pool under ``key``."""
         return sum(tap.is_connected() for tap, _ in self._conns.get(key, ()))
+
+    def trim(self, key: ConnectionKey, keep: int) -> int:
+        """Close idle connections under ``key`` beyond ``keep``; return how many there were."""
+        waiting = [tap for tap, _ in self._conns.get(key, ()) if tap.is_connected()]
+        for tap in waiting[:max(0, len(waiting) - keep)]:
+            tap.abort()
+        return len(waiting)
 
     def retire(self) -> None:
         """Drop what is idle now, and pool nothing any more: what is at work may finish."""

@@ -72,11 +72,12 @@ class TunnelSettings:
     tls: ssl.SSLContext | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Tunnel:
     link: str
     client: asyncio.StreamWriter
     upstream: asyncio.StreamWriter
+    spoke: float  # the loop's time of the last byte either way
 
     def reset(self) -> None:
         reset(self.upstream.transport)
@@ -122,6 +123,15 @@ class Tunnels:
             tunnel.reset()
         return len(lost)
 
+    def reset_idle(self, link: str, gap_s: float) -> int:
+        """Reset the tunnels on ``link`` that carried nothing for ``gap_s``; return how many."""
+        now = asyncio.get_running_loop().time()
+        idle = [tunnel for tunnel in self._open
+                if tunnel.link == link and now - tunnel.spoke >= gap_s]
+        for tunnel in idle:
+            tunnel.reset()
+        return len(idle)
+
     def count(self, link: str | None = None) -> int:
         """How many tunnels stand open, on ``link`` or in all."""
         return sum(1 for tunnel in self._open if link in (None, tunnel.link))
@@ -163,7 +173,7 @@ class Tunnels:
             await self._say(reader, writer, NO_PATH)
             return
         upstream_reader, upstream, link = dialled
-        tunnel = _Tunnel(link, writer, upstream)
+        tunnel = _Tunnel(link, writer, upstream, asyncio.get_running_loop().time())
         self._open.add(tunnel)
         try:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -176,13 +186,16 @@ class Tunnels:
         """Carry both ways until both have ended; trouble on either side resets both."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(client[0], upstream[1]))
-                group.create_task(self._pump(upstream[0], client[1]))
+                group.create_task(self._pump(tunnel, client[0], upstream[1]))
+                group.create_task(self._pump(tunnel, upstream[0], client[1]))
         except* (OSError, TimeoutError):
             tunnel.reset()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, tunnel: _Tunnel, reader: asyncio.StreamReader,
+                    writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
         while data := await reader.read(CHUNK_BYTES):
+            tunnel.spoke = loop.time()
             writer.write(data)
             async with asyncio.timeout(self._settings.write_s):
                 await writer.drain()

@@ -262,6 +262,11 @@ class Board:
             return replace(standing, trial=self._may_try(upstream, now))
         return self._retried(standing, tenant, upstream, pinned, behind, now)
 
+    def links(self, traffic: Traffic, serial: int = 0) -> tuple[str, ...]:
+        """Return the links that traffic of no upstream of ours (a tunnel) may take, best first."""
+        now = self._clock.now()
+        return order(self._situation("", "", self._course.behind("", traffic, "", serial), now))
+
     def clearing(self) -> tuple[Clearing, ...]:
         """Return the backups that should carry nothing any more."""
         return self._course.clearing()

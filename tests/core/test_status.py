@@ -2,10 +2,13 @@
 
 import json
 
+from gateway.core.course import ClassView, CourseView
+from gateway.core.failback import Clearing, Ramp
 from gateway.core.instant import Mono, Wall
 from gateway.core.mode import BoardView, LinkView, ModeView
 from gateway.core.route import Switched
 from gateway.core.status import MqttView, OutboxView, Rest, StoreView, document
+from gateway.core.steer import Figures
 from gateway.core.verdict import Verdict
 
 VIEW = BoardView(
@@ -41,3 +44,29 @@ def test_the_document_says_all_that_is_known() -> None:
     assert told["gateway"]["wall"] == "1970-01-01T00:00:00Z"
     assert "latency" not in told
     assert told["proofs"][0]["age_s"] == 12.0
+
+
+def test_it_shows_what_classes_cost_what_comes_back_and_what_is_cleared() -> None:
+    ramp = Ramp("fibre", "sim", Mono(40.0), Mono(90.0), 3, 0.5)
+    course = CourseView(
+        (ClassView("fibre", "small", 0.9, Figures(10, 2, 0.1, 0.1, 0.2, 2000.0), Figures(), True),
+         ClassView("sim", "bulk", None, Figures(), Figures(), False)),
+        (ramp,), (Clearing("sim", Mono(30.0), 2, None, Mono(90.0)),), frozenset({"fibre"}))
+    view = BoardView(Mono(100.0), (), (), (), "", 0, None, 0, course=course)
+    told = document(view, Rest("g", "1", 1, True, False, 1.0, Wall(0.0), True,
+                               warm=(("sim", "B81001", "gpc", 2),)))
+
+    steering = told["steering"]
+    assert isinstance(steering, dict)
+    (row,) = steering["classes"]
+    assert (row["link"], row["traffic"], row["cost_s"], row["left"]) == (
+        "fibre", "small", 0.9, True)
+    assert row["recent"]["fails"] == 2
+    assert steering["impaired"] == ["fibre"]
+    assert steering["returning"] == [{
+        "link": "fibre", "backup": "sim", "stage": "READS", "share": 0.1, "since_s": 10.0,
+        "begun_s": 60.0, "stayed_s": 0.5}]
+    assert steering["cleared"] == [{
+        "link": "sim", "since_s": 70.0, "flows": 2, "clean_s": None, "alarmed": True}]
+    assert told["warm"] == [
+        {"link": "sim", "tenant": "B81001", "upstream": "gpc", "declared": 2}]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.core.instant import Mono
 from gateway.core.link import Sample
 from gateway.core.message import Headers, NeverLeft, NoAnswer, Streamed
 from gateway.edge.http_out import UpstreamAt
@@ -240,6 +241,43 @@ async def test_standby_connections_are_opened_ahead_and_used_first() -> None:
         reply_of(await sender.send(asking()))
         assert origin.connections == 3
         assert [each.layer for each in seen] == ["connect", "connect", "connect", "request"]
+
+
+async def test_idle_connections_beyond_the_declared_ones_are_closed() -> None:
+    async with RawOrigin() as origin, sending(gpc(origin)) as sender:
+        await sender.warm("B81001", "gpc", 5)
+        await sender.warm("B81002", "gpc", 2)
+        await until(lambda: origin.open_now == 7)
+
+        assert sender.trim("B81001", "gpc", 2) == 5
+        await until(lambda: origin.open_now == 4)
+        assert sender.trim("B81001", "gpc", 2) == 2
+        assert sender.trim("B81002", "gpc", 2) == 2
+        reply_of(await sender.send(asking()))
+        assert origin.connections == 7, "what was kept is used"
+
+
+async def test_it_tells_how_many_sends_began_before_a_moment_and_the_most_at_once() -> None:
+    def script(request: Seen) -> Say:
+        return Say(b"", "hang") if b"/hang" in request.line else Say()
+
+    async with RawOrigin(script) as origin, sending(gpc(origin)) as sender, \
+            asyncio.TaskGroup() as group:
+        hung = [group.create_task(sender.send(asking("/hang"))) for _ in range(3)]
+        await until(lambda: len(origin.seen) == 3)
+        moment = Mono(time.monotonic())
+        late = group.create_task(sender.send(asking("/hang")))
+        await until(lambda: len(origin.seen) == 4)
+
+        assert sender.begun_before(moment) == 3
+        assert sender.peak("B81001", "gpc") == 4
+        for each in (*hung, late):
+            each.cancel()
+        await until(lambda: not sender.in_flight)
+        assert sender.begun_before(Mono(time.monotonic())) == 0
+        assert sender.peak("B81001", "gpc") == 4, "it counts from the last look"
+        assert sender.peak("B81001", "gpc") == 0
+        assert sender.peak("B81002", "gpc") == 0
 
 
 async def test_warming_what_does_not_listen_counts_none() -> None:

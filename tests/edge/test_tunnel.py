@@ -188,6 +188,22 @@ async def test_a_dead_link_resets_its_tunnels_at_both_ends_and_no_others() -> No
         assert len(world.accepted) == 1, "the upstream's end was reset too"
 
 
+async def test_a_tunnel_in_which_nobody_speaks_may_be_ended_early_and_no_other() -> None:
+    async with beyond() as world:
+        quiet = await open_tunnel(world)
+        talking = await open_tunnel(world)
+        await asyncio.sleep(0.3)
+        await talking.send(b"x")
+        assert await talking.reader.readexactly(1) == b"x"
+
+        assert world.tunnels.reset_idle("lte", 0.0) == 0
+        assert world.tunnels.reset_idle("fibre", 0.25) == 1
+
+        assert await quiet.until_reset() == b""
+        await talking.send(b"still")
+        assert await talking.reader.readexactly(5) == b"still"
+
+
 async def test_a_reset_by_the_upstream_is_a_reset_to_the_client() -> None:
     async def resetting(wire: Wire) -> None:
         await wire.reader.readexactly(1)

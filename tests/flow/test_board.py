@@ -499,9 +499,11 @@ async def test_a_returning_link_takes_its_reads_by_number_and_the_mode_follows_l
         assert (share(), first(1, "booking"), first(1, "write")) == (1000, "sim", "sim")
         await it.clock.advance(10.0)
         assert (first(1, "booking"), first(1, "write")) == ("fibre", "sim")
+        assert it.board.links("tunnel") == ("sim", "fibre")
         assert it.modes() == ["BACKUP"]
         await it.clock.advance(23.0)
         assert first(1, "write") == "fibre"
+        assert it.board.links("tunnel") == ("fibre", "sim")
         assert it.modes() == ["BACKUP", "NORMAL"]
         assert [each.link for each in it.board.clearing()] == ["sim"]
 
