@@ -51,6 +51,14 @@ _GAUGES: Final = (
     ("links", "active", "link_active", "1 on the link that new work takes", ("link",)),
     ("links", "since_s", "link_state_seconds", "how long the link has been so", ("link",)),
     ("links", "rtt_ms", "link_rtt_ms", "round trip of the last good probe", ("link",)),
+    ("steering.classes", "cost_s", "class_cost_seconds", "what a class of traffic costs on a link",
+     ("link", "traffic")),
+    ("steering.classes", "left", "class_left", "1 while the class has left the link",
+     ("link", "traffic")),
+    ("steering.returning", "share", "ramp_share", "share of the reads on a link on its way back",
+     ("link",)),
+    ("steering.cleared", "flows", "flows_on_wrong_link",
+     "flows on a backup whose traffic has gone back", ("link",)),
     ("stores", "copies", "store_copies", "copies held", ("tenant",)),
     ("stores", "bytes", "store_bytes", "bytes on disk", ("tenant",)),
 )
@@ -158,7 +166,15 @@ class _Reader(Collector):
 
 
 def _labels(row: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    return [str(row.get("id", "") if name == "link" else row.get(name, "")) for name in names]
+    return [str(row.get("id", row.get("link", "")) if name == "link" else row.get(name, ""))
+            for name in names]
+
+
+def _rows(now: Snapshot, section: str) -> Iterable[Mapping[str, Any]]:
+    """The rows of ``section``, or of ``table.section``; none where it is absent."""
+    table, _, inner = section.rpartition(".")
+    rows: Iterable[Mapping[str, Any]] = (now.get(table, {}) if table else now).get(inner, ())
+    return rows
 
 
 def _counters(now: Snapshot) -> Iterator[Metric]:
@@ -173,7 +189,7 @@ def _counters(now: Snapshot) -> Iterator[Metric]:
 def _gauges(now: Snapshot) -> Iterator[Metric]:
     for section, key, name, words, labels in _GAUGES:
         family = GaugeMetricFamily("gateway_" + name, words, labels=labels)
-        for row in now.get(section, ()):
+        for row in _rows(now, section):
             if row.get(key) is not None:
                 family.add_metric(_labels(row, labels), float(row[key]))
         yield family

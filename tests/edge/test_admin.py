@@ -22,6 +22,10 @@ SNAPSHOT: dict[str, Any] = {
                 "kept_total": 15, "dropped_total": 2, "evicted_total": 1}],
     "outbox": {"rows": 3, "bytes": 400, "oldest_s": 12.5},
     "mqtt": {"connected": False}, "tunnels": {"open": 2},
+    "steering": {
+        "classes": [{"link": "fibre", "traffic": "small", "cost_s": 0.9, "left": True},
+                    {"link": "sim", "traffic": "small", "cost_s": None, "left": False}],
+        "returning": [{"link": "fibre", "share": 0.1}], "cleared": [{"link": "sim", "flows": 2}]},
 }
 
 
@@ -89,6 +93,11 @@ async def test_metrics_are_worked_out_of_the_snapshot(world: World, url: str) ->
     assert found["gateway_store_kept_total", "tenant=B81001"] == 15
     assert found["gateway_outbox_oldest_seconds", ""] == 12.5
     assert found["gateway_mqtt_connected", ""] == 0
+    assert found["gateway_class_cost_seconds", "link=fibre traffic=small"] == 0.9
+    assert ("gateway_class_cost_seconds", "link=sim traffic=small") not in found
+    assert found["gateway_class_left", "link=fibre traffic=small"] == 1
+    assert found["gateway_ramp_share", "link=fibre"] == 0.1
+    assert found["gateway_flows_on_wrong_link", "link=sim"] == 2
     assert ("gateway_link_rtt_ms", "link=fibre") not in found
     world.snapshot["outbox"] = {"rows": 4}
     assert metrics((await get(url + "/metrics"))[2])["gateway_outbox_rows", ""] == 4
