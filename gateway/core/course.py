@@ -10,6 +10,7 @@ Rule 2: a link whose hold has passed while another one carries begins a ramp; no
 Rule 3: when everything is plain, it costs a request nothing.
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -46,6 +47,7 @@ from gateway.core.steer import (
     class_moves,
     class_of,
     duplicates,
+    is_lossy,
     steer,
 )
 
@@ -150,6 +152,8 @@ class Course:
         self._rolled_back: frozenset[str] = frozenset()
         self._reads: dict[str, Window] = {}
         self._step_reads: dict[str, Window] = {}
+        self._second: dict[str, Window] = {}
+        self._brief: dict[str, Window] = {}
         self._minute, self._hour = Window(5.0, 12), Window(60.0, 60)
         self._begun = now
         self._looked = Mono(now - LOOK_S)
@@ -162,6 +166,10 @@ class Course:
                   completion: Completion) -> None:
         """Take in the end of one send over ``link``."""
         kind = class_of(traffic, self._sizes.expected(upstream, route), self._steering)
+        if not completion.ok and completion.took_s != math.inf:
+            usual_s = self._costs.usual_s(upstream, kind, completion.at)
+            if usual_s is not None and completion.took_s < usual_s:
+                return
         if completion.ok and traffic == "read":
             self._sizes.note(upstream, route, completion.size)
         self._costs.note(link, upstream, kind, completion)
@@ -170,6 +178,8 @@ class Course:
         for windows in (self._reads, self._step_reads):
             if windows is self._reads or link in self._ramps:
                 windows.setdefault(link, Window(30.0, 10)).add(completion)
+        for windows, slice_s, slices in ((self._second, 0.1, 10), (self._brief, 0.5, 10)):
+            windows.setdefault(link, Window(slice_s, slices)).add(completion)
         self._minute.add(completion)
         self._hour.add(completion)
 
@@ -271,11 +281,18 @@ class Course:
         if now - self._looked >= LOOK_S:
             span_s = min(now - self._looked, 4.0 * LOOK_S)
             self._looked = now
-            self._browned = frozenset(look.browned)
+            self._browned = frozenset(look.browned) | self._lossy(look, now)
             self._advance(look, span_s, now)
             self._steer(look, now)
         news, self._news = tuple(self._news), []
         return news
+
+    def _lossy(self, look: Look, now: Mono) -> frozenset[str]:
+        """Links that fail their sends, while another one that carries does not."""
+        carrying = [link for link in look.preferred if look.states[link] in CARRIES]
+        return frozenset(
+            link for link in carrying for other in carrying if other != link and is_lossy(
+                _figures(self._second, link, now), _figures(self._brief, other, now)))
 
     def _steer(self, look: Look, now: Mono) -> None:
         late = {link for link, ramp in self._ramps.items() if failback.share(ramp, "read") < 1.0}
@@ -286,12 +303,12 @@ class Course:
             self._clearings.pop(home, None)  # it carries again: what runs there is right
         reaches = {link: reach for link, reach in look.reaches.items() if link in usable}
         prices = dict.fromkeys(self._metered, METERED_PRICE) | dict(look.prices)
-        self._table = self._costs.table(homes, reaches, look.browned, prices, now)
+        self._table = self._costs.table(homes, reaches, self._browned, prices, now)
         judged = tuple(link for link in usable if link not in late)
         before = self._memory
-        self._memory = steer(before, self._table, judged, look.browned, self._metered, now,
+        self._memory = steer(before, self._table, judged, self._browned, self._metered, now,
                              self._steering)
-        self._news += class_moves(before, self._memory, self._table, judged, look.browned, now)
+        self._news += class_moves(before, self._memory, self._table, judged, self._browned, now)
 
     def _advance(self, look: Look, span_s: float, now: Mono) -> None:
         for link, ramp in tuple(self._ramps.items()):
@@ -396,24 +413,23 @@ def reach_of(samples: Iterable[Sample], now: Mono) -> Reach | None:
 def completions(race: Race, won: Won | None, now: Mono) -> tuple[tuple[str, Completion], ...]:
     """Return what a race that ended says of its links: (link, completion) of each fair send.
 
-    A send that was still under way when another one won is a failure if it had at least the
-    winner's time (links.md section 9: a cancelled loser counts in P(fail)); with less it says
-    nothing. A reply is a success whatever its status: the link brought it.
+    A send that was still under way when another one won is not ok (links.md section 9: a cancelled
+    loser counts in P(fail)); ``Course`` counts it if it had the time that such a send usually
+    takes. A reply is a success whatever its status: the link brought it.
     """
     found: list[tuple[str, Completion]] = []
-    winner = won.arrived if won is not None else None
     for attempt in race.attempts:
         match attempt.outcome:
             case Arrived() as arrived:
                 body = arrived.reply.body
                 size = (body.length or 0) if isinstance(body, Streamed) else len(body)
                 found.append((attempt.link, Completion(now, arrived.took_s, True, size)))
-            case None if winner is not None and now - attempt.at >= winner.took_s:
-                found.append((attempt.link, Completion(now, 0.0, False)))
+            case None if won is not None:
+                found.append((attempt.link, Completion(now, now - attempt.at, False)))
             case NoAnswer(_, cause, fresh) if fresh and cause not in NO_EVIDENCE:
-                found.append((attempt.link, Completion(now, 0.0, False)))
+                found.append((attempt.link, Completion(now, math.inf, False)))
             case NeverLeft(_, cause) if cause not in NO_EVIDENCE:
-                found.append((attempt.link, Completion(now, 0.0, False)))
+                found.append((attempt.link, Completion(now, math.inf, False)))
     return tuple(found)
 
 

@@ -40,6 +40,16 @@ MEASURED_MIN: Final = 20
 PRIOR_WEIGHT: Final = 10
 """What a link is presumed to cost counts as this many completions of its own."""
 
+USUAL_FACTOR: Final = 2.0
+"""Twice the median of its class: who has waited longer and lost its race has failed. Of both links
+alike: what a hedge had less time for says nothing, so a slow upstream fails on both."""
+
+LOSSY_MIN: Final = 10
+LOSSY_SHARE: Final = 0.1
+LOSSY_TIMES: Final = 3.0
+"""Failed sends of the last second that are a brown-out where no echo tells of it: one in ten of ten
+at least, and three times the share of the other link's."""
+
 HOUR_S: Final = 3600.0
 
 
@@ -83,10 +93,8 @@ def class_of(traffic: str, expected: int | None, rules: SteerRules) -> TrafficCl
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The end of one send. ``took_s`` counts if ``ok``; ``size`` is the reply's bytes.
-
-    A send that lost its race is not ok; one that had less time than the winner took is none.
-    """
+    """The end of one send; ``size`` is the reply's bytes. ``took_s`` of one that is not ``ok`` is
+    how long it was waited for: a send that lost its race was, infinity where none would help."""
 
     at: Mono
     took_s: float
@@ -229,6 +237,23 @@ class _Path:
         self.recent.add(completion)
         self.day.add(completion)
 
+    def window(self, span: "_Span") -> Window:
+        """The window of that span."""
+        return {"brief": self.brief, "recent": self.recent, "day": self.day}[span]
+
+
+_Span: TypeAlias = Literal["brief", "recent", "day"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What one upstream's completions of a class say on its home, in one window."""
+
+    upstream: str
+    kind: TrafficClass
+    span: _Span
+    figures: Figures
+
 
 CostTable: TypeAlias = Mapping[tuple[str, TrafficClass], float]
 """J in seconds by (link, class); a pair of which nothing is known is absent."""
@@ -258,6 +283,13 @@ class Costs:
         return (_together([path.recent.figures(now) for path in mine]),
                 _together([path.day.figures(now) for path in mine]))
 
+    def usual_s(self, upstream: str, kind: TrafficClass, now: Mono) -> float | None:
+        """Return what a send of this class usually takes at most, None while nothing is known."""
+        told = [path.recent.figures(now) for key, path in self._paths.items()
+                if key[1:] == (upstream, kind)]
+        best = max(told, key=lambda figures: figures.n - figures.fails, default=Figures())
+        return USUAL_FACTOR * best.p50_s if best.n > best.fails else None
+
     def table(self, homes: Mapping[TrafficClass, str], reaches: Mapping[str, Reach],
               browned: Collection[str], prices: Mapping[str, float], now: Mono) -> CostTable:
         """Return J of each class on each link of ``reaches``.
@@ -268,56 +300,69 @@ class Costs:
         found: dict[tuple[str, TrafficClass], float] = {}
         for kind, home in homes.items():
             shares = self._shares(home, kind, home in browned, now)
-            total = sum(figures.n for _, figures, _ in shares)
+            total = sum(each.figures.n for each in shares)
             for link, reach in reaches.items():
                 price = prices.get(link, 0.0)
-                if not shares:
-                    found[link, kind] = reach.cost
-                    continue
-                costs = [
-                    figures.n * (figures.cost(price) if link == home else self._elsewhere(
-                        (link, upstream, kind), span, self._presumed(
-                            (home, upstream, kind), figures, reaches.get(home), reach,
-                            home in browned, now) + figures.size * price, price, now))
-                    for upstream, figures, span in shares]
-                found[link, kind] = sum(costs) / total
+                if link == home or not shares:
+                    costs = [each.figures.n * each.figures.cost(price) for each in shares]
+                else:
+                    near = reaches.get(home)
+                    costs = [each.figures.n * self._elsewhere(
+                        link, each, self._presumed(home, each, near, reach, home in browned, now)
+                        + each.figures.size * price, price, now) for each in shares]
+                found[link, kind] = sum(costs) / total if total else reach.cost
         return found
 
-    def _presumed(self, home: tuple[str, str, TrafficClass], here: Figures,
-                  near: Reach | None, far: Reach, is_browned: bool, now: Mono) -> float:
-        """What another link (``far``) would cost where a class costs ``here`` on its ``home``.
+    def _presumed(self, home: str, share: "_Share", near: Reach | None, far: Reach,
+                  is_browned: bool, now: Mono) -> float:
+        """What another link (``far``) would cost where a class costs that much on its ``home``.
 
         In a flagged brown-out what it costs above its day is the link's doing: a reply of twenty
         packets loses one far more often than an echo is lost.
         """
-        cost = here.cost() + (far.cost - near.cost if near is not None else 0.0)
+        cost = share.figures.cost() + (far.cost - near.cost if near is not None else 0.0)
         if is_browned:
-            cost = min(cost, self._paths[home].day.figures(now).cost() + far.cost)
+            day = self._paths[home, share.upstream, share.kind].day.figures(now)
+            cost = min(cost, day.cost() + far.cost)
         return max(far.cost, cost)
 
     def _shares(self, home: str, kind: TrafficClass, is_browned: bool, now: Mono
-                ) -> list[tuple[str, Figures, str]]:
-        """What each upstream's completions on ``home`` say: (upstream, figures, window)."""
-        mine = [(key[1], path) for key, path in self._paths.items()
-                if key[0] == home and key[2] == kind]
-        spans = (("brief", BRIEF_MIN),) if is_browned else ()
-        for span, enough in (*spans, ("recent", MEASURED_MIN), ("day", 1)):
-            told = [(upstream, getattr(path, span).figures(now), span) for upstream, path in mine]
-            if sum(figures.n for _, figures, _ in told) >= enough:
-                return [each for each in told if each[1].n]
+                ) -> list["_Share"]:
+        """What each upstream's completions on ``home`` say, of the window that holds enough.
+
+        A class too rare to say it in five seconds borrows from the small reads: a brown-out that
+        fails them fails the bookings as well, and nobody hedges those.
+        """
+        tries: list[tuple[TrafficClass, _Span, int]] = [
+            (kind, "recent", MEASURED_MIN), (kind, "day", 1), ("small", "recent", MEASURED_MIN)]
+        if is_browned:
+            tries = [(kind, "brief", BRIEF_MIN), ("small", "brief", BRIEF_MIN), *tries]
+        for lender, span, enough in tries:
+            told = [_Share(key[1], lender, span, path.window(span).figures(now))
+                    for key, path in self._paths.items() if key[0] == home and key[2] == lender]
+            if sum(each.figures.n for each in told) >= enough:
+                return [each for each in told if each.figures.n]
         return []
 
-    def _elsewhere(self, key: tuple[str, str, TrafficClass], span: str, presumed: float,
-                   price: float, now: Mono) -> float:
+    def _elsewhere(self, link: str, share: "_Share", presumed: float, price: float, now: Mono
+                   ) -> float:
         """J on another link: its own completions, and ``PRIOR_WEIGHT`` of what is presumed."""
-        path = self._paths.get(key)
+        path = self._paths.get((link, share.upstream, share.kind))
         if path is None:
             return presumed
-        window: Window = getattr(path, span)
-        own = window.figures(now)
-        if span == "brief" and own.n < BRIEF_MIN:
+        own = path.window(share.span).figures(now)
+        if share.span == "brief" and own.n < BRIEF_MIN:
             own = path.recent.figures(now)
         return (own.n * own.cost(price) + PRIOR_WEIGHT * presumed) / (own.n + PRIOR_WEIGHT)
+
+
+def is_lossy(here: Figures, there: Figures) -> bool:
+    """Whether a link's sends of the last second fail so much more than another's (of the last
+    seconds) that it is a brown-out, whatever the echoes say, or where there are none."""
+    if here.n < LOSSY_MIN or there.n < BRIEF_MIN:
+        return False
+    return (here.fail_share >= LOSSY_SHARE
+            and here.fail_share >= LOSSY_TIMES * there.fail_share)
 
 
 def _together(parts: Iterable[Figures]) -> Figures:

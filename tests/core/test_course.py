@@ -1,5 +1,6 @@
 """Where traffic goes beside the states of links: classes that left, ramps, backups to clear."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -44,7 +45,8 @@ def run(it: Course, begin: float, end: float, look: Look = LOOK, *, load: float 
             behind = it.behind("gpc", "read", "slots", serial)
             link = next((each for each in BOTH if each not in behind), "fibre")
             it.completed(link, "gpc", "read", "slots", Completion(
-                at(now), (took or {}).get(link, 0.02), link not in fails, 2000))
+                at(now), 0.1 if link in fails else (took or {}).get(link, 0.02),
+                link not in fails, 2000))
         told += it.look(look, at(now))
     return told
 
@@ -162,13 +164,46 @@ def test_small_reads_leave_a_lossy_link_within_five_seconds() -> None:
             behind = it.behind("gpc", "read", "slots", 1)
             link = "sim" if "fibre" in behind else "fibre"
             it.completed(link, "gpc", "read", "slots",
-                         Completion(at(now), 0.03, link == "sim" or number > 2, 2000))
+                         Completion(at(now), 0.1, link == "sim" or number > 2, 2000))
         told += it.look(LOSSY, at(now))
     moves = [each for each in told if isinstance(each, ClassMoved)]
     assert moves[0].kind == "small"
     assert moves[0].at <= at(65)
     assert it.is_costly("fibre")
     assert it.behind("gpc", "read", "slots", 1) == {"fibre"}
+
+
+def test_a_lossy_link_without_echoes_is_left_within_five_seconds_by_what_its_sends_say() -> None:
+    it = course()
+    run(it, 0, 60, load=100)
+    told: list[Told] = []
+    for number in range(500):
+        now = 60 + number / 100
+        lost = number % 4 == 0
+        it.completed("fibre", "gpc", "read", "slots", Completion(
+            at(now), 0.1 if lost else 0.02, not lost, 2000))
+        if lost:
+            it.completed("sim", "gpc", "read", "slots", Completion(at(now), 0.02, True, 2000))
+        told += it.look(LOOK, at(now))
+    moves = [each for each in told if isinstance(each, ClassMoved)]
+    assert [(each.kind, each.cause) for each in moves] == [
+        ("small", "BROWNOUT"), ("booking", "BROWNOUT")]
+    assert moves[0].at < at(63.5)
+
+
+def test_a_gap_of_half_a_second_is_no_brown_out() -> None:
+    it = course()
+    run(it, 0, 60, load=100)
+    told: list[Told] = []
+    for number in range(500):
+        now = 60 + number / 100
+        lost = 100 <= number < 150
+        it.completed("fibre", "gpc", "read", "slots", Completion(
+            at(now), 0.1 if lost else 0.02, not lost, 2000))
+        if lost:
+            it.completed("sim", "gpc", "read", "slots", Completion(at(now), 0.02, True, 2000))
+        told += it.look(LOOK, at(now))
+    assert told == []
 
 
 def test_a_slow_upstream_moves_no_class() -> None:
@@ -254,22 +289,52 @@ def test_a_links_reach_is_what_its_echoes_say_of_the_last_ten_seconds() -> None:
 REPLY = Reply(200, "OK", (), b"x" * 500)
 
 
-@pytest.mark.parametrize(("outcome", "begun", "expected"), [
-    (None, 0.0, [("fibre", False)]),  # still under way after 0.2 s, the winner took 0.1
-    (None, 0.15, []),  # had only 50 ms
-    (NoAnswer("fibre", "reset"), 0.0, [("fibre", False)]),
-    (NoAnswer("fibre", "reset", fresh=False), 0.0, []),
-    (NoAnswer("fibre", "link_down"), 0.0, []),
-    (NeverLeft("fibre", "connect"), 0.0, [("fibre", False)]),
-    (NeverLeft("fibre", "busy"), 0.0, [])])
-def test_a_loser_counts_if_it_had_the_winners_time(
-        outcome: Outcome | None, begun: float, expected: list[tuple[str, bool]]) -> None:
+@pytest.mark.parametrize(("outcome", "waited_s"), [
+    (None, 0.25),  # it lost its race
+    (NoAnswer("fibre", "reset"), math.inf),
+    (NoAnswer("fibre", "reset", fresh=False), None),
+    (NoAnswer("fibre", "link_down"), None),
+    (NeverLeft("fibre", "connect"), math.inf),
+    (NeverLeft("fibre", "busy"), None)])
+def test_each_send_of_a_race_is_told_with_how_long_it_was_waited_for(
+        outcome: Outcome | None, waited_s: float | None) -> None:
     won = Arrived("sim", REPLY, 0.1)
     race = Race(Plan(BOTH, True, 3.0), at(0), BOTH,
-                (Attempt("fibre", at(begun), outcome), Attempt("sim", at(0.1), won)))
-    told = completions(race, Won(won, 2), at(0.2))
-    assert [(link, each.ok) for link, each in told] == [*expected, ("sim", True)]
-    assert told[-1][1] == Completion(at(0.2), 0.1, True, 500)
+                (Attempt("fibre", at(0), outcome), Attempt("sim", at(0.1), won)))
+    told = completions(race, Won(won, 2), at(0.25))
+    lost = [] if waited_s is None else [("fibre", waited_s, False)]
+    assert [(link, each.took_s, each.ok) for link, each in told] == [*lost, ("sim", 0.1, True)]
+    assert told[-1][1].size == 500
+
+
+def test_a_loser_counts_if_it_had_the_time_that_its_class_usually_takes() -> None:
+    it = course()
+    run(it, 0, 10, load=20)
+    for waited_s in (0.02, 0.03, 0.05, 0.25):
+        it.completed("sim", "gpc", "read", "slots", Completion(at(10), waited_s, False))
+    (figures,) = [row.recent for row in it.view(BOTH, at(10)).classes
+                  if (row.link, row.kind) == ("sim", "small")]
+    assert (figures.n, figures.fails) == (2, 2)
+
+
+def test_an_upstream_that_is_slow_now_and_then_moves_nothing() -> None:
+    """One read in ten takes 0.3 s, wherever it goes; each is hedged after 0.25 s."""
+    it = course()
+    run(it, 0, 60, load=100)
+    told: list[Told] = []
+    for number in range(6000):
+        now = 60 + number / 100
+        if number % 10:
+            it.completed("fibre", "gpc", "read", "slots", Completion(at(now), 0.02, True, 2000))
+        elif number % 100:  # the hedge is quick, and wins
+            it.completed("fibre", "gpc", "read", "slots", Completion(at(now), 0.27, False))
+            it.completed("sim", "gpc", "read", "slots", Completion(at(now), 0.02, True, 2000))
+        else:  # the hedge is slow too
+            it.completed("fibre", "gpc", "read", "slots", Completion(at(now), 0.3, True, 2000))
+            it.completed("sim", "gpc", "read", "slots", Completion(at(now), 0.05, False))
+        told += it.look(LOOK, at(now))
+    assert told == []
+    assert not it.is_costly("fibre")
 
 
 def test_who_still_waits_when_nobody_won_says_nothing() -> None:

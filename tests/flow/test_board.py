@@ -518,7 +518,7 @@ async def test_a_ramp_that_fails_goes_back_to_probation_as_an_episode() -> None:
         episodes = len(it.board.state("fibre").episodes)
         for _ in range(3):
             it.board.completed("fibre", "gpc", "read", "slots",
-                               Completion(it.clock.now(), 0.0, False))
+                               Completion(it.clock.now(), 0.2, False))
         await it.clock.advance(0.5)
         assert it.board.state("fibre").state == "PROBATION"
         assert it.board.state("fibre").cause == "ROLLED_BACK"
@@ -544,7 +544,8 @@ async def test_a_class_leaves_a_link_that_fails_it_and_the_link_is_impaired() ->
         for step in range(60):
             for link in ("fibre", "sim"):
                 it.board.completed(link, "gpc", "read", "slots", Completion(
-                    it.clock.now(), 0.02, link == "sim" or step % 3 > 0, 2000))
+                    it.clock.now(), 0.02 if step % 3 else 0.1,
+                    link == "sim" or step % 3 > 0, 2000))
             await it.clock.advance(0.25)
         assert it.board.state("fibre").state == "IMPAIRED"
         assert it.board.standing(TENANT, "gpc", route="slots").links == ("sim", "fibre")
@@ -559,7 +560,7 @@ async def test_an_upstream_that_is_down_costs_no_link_its_class() -> None:
         await it.world.apply(UpstreamGone("gpc", True))
         for step in range(120):
             it.board.completed("fibre", "gpc", "read", "slots", Completion(
-                it.clock.now(), 0.02, step < 8, 2000))
+                it.clock.now(), 0.1, step < 8, 2000))
             await it.clock.advance(0.25)
         assert it.board.state("fibre").state == "UP"
         assert it.board.standing(TENANT, "gpc", route="slots").links[0] == "fibre"
