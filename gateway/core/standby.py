@@ -54,10 +54,22 @@ def warm(standing: Standing, needs: tuple[int, ...], most: int) -> tuple[int, ..
     return tuple(found)
 
 
-def may_open(standing: Standing, opened: bool) -> bool:
-    """Whether missing connections may be opened now; ``opened``: they were, since the last reason
-    to have them ended."""
-    return not standing.metered or standing.busy or standing.wanted or not opened
+RETRY_S: Final = 900.0
+"""How often an idle metered standby tries again what it could not open: every two seconds, as on
+other links, an upstream that is down would cost 0.2 MB an hour in refused handshakes."""
+
+
+def may_open(standing: Standing, opened: bool, tried_s: float | None) -> bool:
+    """Whether missing connections may be opened now.
+
+    ``opened``: all of them were, since the link came into use; ``tried_s`` is how long ago it was
+    tried in vain, None if it was not.
+    """
+    if standing.state in COLD:
+        return False
+    if not standing.metered or standing.busy or standing.wanted:
+        return True
+    return not opened and (tried_s is None or tried_s >= RETRY_S)
 
 
 def burst(peaks: list[int]) -> int:

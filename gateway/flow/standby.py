@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final, Protocol
 
+from gateway.core.instant import Mono
 from gateway.core.link import LinkMemory
 from gateway.core.standby import COLD, Standing, burst, may_open, warm
 from gateway.ports import Clock
@@ -82,15 +83,19 @@ class Standby:
                 peaks.append(sum(sender.peak(*path) for sender in self._senders.values()))
 
     async def _keep_warm(self, link: str) -> None:
+        tried: Mono | None = None
         while True:
-            standing = self._standing(link)
-            if may_open(standing, link in self._opened):
-                is_warm = standing.state not in COLD
+            standing, now = self._standing(link), self._clock.now()
+            if standing.state in COLD:
+                self._opened.discard(link)
+                self._board.warmed(link, False)
+                tried = None
+            elif may_open(standing, link in self._opened, None if tried is None else now - tried):
+                is_warm = True
                 for path, wanted in self.declared(link):
                     if wanted:
                         is_warm &= await self._senders[link].warm(*path, wanted) >= wanted
                 (self._opened.add if is_warm else self._opened.discard)(link)
                 self._board.warmed(link, is_warm)
-            elif standing.state in COLD:
-                self._opened.discard(link)
+                tried = None if is_warm else now
             await self._clock.sleep(EVERY_S)

@@ -22,7 +22,7 @@ def test_an_idle_metered_link_holds_two_a_path_and_five_in_all_and_two_on_a_smal
 @pytest.mark.parametrize("standing", [replace(SIM, busy=True), replace(SIM, wanted=True)])
 def test_a_metered_link_that_is_needed_holds_as_many_as_any(standing: Standing) -> None:
     assert warm(standing, (5, 0), 8) == (5, 2)
-    assert may_open(standing, opened=True)
+    assert may_open(standing, opened=True, tried_s=0.0)
 
 
 def test_a_dead_or_foreign_link_holds_none() -> None:
@@ -32,9 +32,15 @@ def test_a_dead_or_foreign_link_holds_none() -> None:
 
 
 def test_on_an_idle_metered_link_what_the_upstream_closed_is_not_opened_again() -> None:
-    assert may_open(SIM, opened=False)
-    assert not may_open(SIM, opened=True)
-    assert may_open(FIBRE, opened=True)
+    assert may_open(SIM, opened=False, tried_s=None)
+    assert not may_open(SIM, opened=True, tried_s=None)
+    assert may_open(FIBRE, opened=True, tried_s=1.0)
+
+
+def test_an_idle_metered_link_whose_upstream_is_down_is_tried_every_quarter_of_an_hour() -> None:
+    assert not may_open(SIM, opened=False, tried_s=899.0)
+    assert may_open(SIM, opened=False, tried_s=900.0)
+    assert not may_open(replace(FIBRE, state="DOWN"), opened=False, tried_s=None)
 
 
 def test_a_burst_is_the_ninetieth_percentile_of_the_peaks() -> None:

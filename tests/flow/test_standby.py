@@ -16,16 +16,17 @@ PATH = ("B81001", "gpc")
 class Pool:
     """Remembers what was asked of it; a stuck one never answers."""
 
-    def __init__(self, stuck: bool = False, peak: int = 0) -> None:
+    def __init__(self, stuck: bool = False, peak: int = 0, refuses: bool = False) -> None:
         self.asked: Counter[tuple[str, str, int]] = Counter()
         self.stuck = stuck
         self.at_most = peak
+        self.refuses = refuses
 
     async def warm(self, tenant: str, upstream: str, n: int, connect_s: float = 1.5) -> int:
         self.asked[tenant, upstream, n] += 1
         if self.stuck:
             await asyncio.Event().wait()
-        return n
+        return 0 if self.refuses else n
 
     def peak(self, tenant: str, upstream: str) -> int:
         return self.at_most
@@ -97,6 +98,14 @@ async def test_a_metered_standby_that_came_back_from_the_dead_is_opened_again() 
         links.states["sim"] = "UP"
         await clock.advance(EVERY_S * 3)
     assert pools["sim"].asked == {(*PATH, 2): 2}
+
+
+async def test_an_upstream_that_is_down_costs_an_idle_metered_standby_four_tries_an_hour() -> None:
+    pools = {"fibre": Pool(refuses=True), "sim": Pool(refuses=True)}
+    async with running(Links(fibre="UP", sim="UP"), pools) as (clock, _):
+        await clock.advance(3599.0)
+    assert pools["sim"].asked == {(*PATH, 2): 4}
+    assert pools["fibre"].asked == {(*PATH, 2): 1800}
 
 
 async def test_what_a_burst_needs_is_learned_from_the_sends_of_all_links() -> None:
