@@ -35,7 +35,7 @@ from chaos.weather import (
     Verb,
 )
 from gateway.core.exchange import UpstreamRules
-from gateway.core.failback import FailbackRules
+from gateway.core.failback import WARM_MAX_S, FailbackRules
 from gateway.core.instant import Wall
 from gateway.core.link import Link, LinkRules, Sample
 from gateway.core.maintenance import Window
@@ -367,7 +367,7 @@ class Story:
     def settled(self, observed: Observed) -> Observed:
         """Return ``observed`` as promises 6 and 12 see it: links count once they carry again."""
         changes = {part.at for part in observed.weather}
-        back = HOLD_S + observed.notice_s
+        back = HOLD_S + WARM_MAX_S + observed.notice_s  # an ill upstream cannot be warmed
         changes |= {part.at + late for part in observed.weather
                     for late in (back, observed.notice_s)}
         spans = [(self.begun + start - 3.0, self.begun + end + back)

@@ -123,7 +123,7 @@ def test_a_gateway_that_leaves_a_link_for_an_ill_upstream_breaks_promise_6(
         ill[0] = any(verdict.kind == "UPSTREAM_DOWN" for verdict in self._verdicts)
 
     monkeypatch.setattr(board_room.Board, "_judge_upstreams", note)
-    monkeypatch.setattr("gateway.flow.board.active", lambda preferred, states, held: right(
+    monkeypatch.setattr("gateway.flow.board.active", lambda preferred, states, held=(): right(
         tuple(reversed(preferred)) if ill[0] else preferred, states, held))
 
     assert broken_within(6, 12)
