@@ -29,7 +29,7 @@ from gateway.core.link import (
     news_of,
     turn,
 )
-from gateway.core.silence import Learned, Silence, SilenceRules, silence
+from gateway.core.silence import APART_S, Learned, Silence, SilenceRules, silence, tail
 from gateway.core.verdict import (
     RESOLVER_ROW,
     Asked,
@@ -113,8 +113,10 @@ class Detector:
         self._shown: set[str] = set()
         self._hold = [0, 0]  # answers and misses of anchors since clean_since
         self._hold_from = memory.clean_since
-        self._everyday = [0, 0]  # echoes and lone misses since they were last counted
+        self._everyday = [0, 0, 0]  # echoes, lone misses, signs of life since last counted
+        self._well: tuple[Circumstances, str, float] | None = None  # last found well, under these
         self._carried = 0.0
+        self._tailed: Mono | None = None  # when the last gap with a tail ended
         self._counted = memory.since
         self._extra_s = extra_s
         self._silence_rules = SilenceRules(
@@ -132,7 +134,7 @@ class Detector:
             self._carrier, self._proven, frozenset(self._shown), tuple(self._open.values()),
             tuple(sorted(recent, key=lambda sample: sample.at)), tuple(self._trips),
             self.usual_rtt_ms, self.rtt95_ms, self.sums, self._carried, self._hold_from,
-            self._counted, (*self._hold, *self._everyday, self._new_trips))
+            self._counted, self._tailed, (*self._hold, *self._everyday, self._new_trips))
 
     def resume(self, frame: Frame) -> None:
         """Take up what ``frame`` holds; to be called before anything else is told."""
@@ -148,8 +150,8 @@ class Detector:
         self.usual_rtt_ms, self.rtt95_ms = frame.usual_rtt_ms, frame.rtt95_ms
         self.sums, self._carried = frame.sums, frame.carried
         self._hold_from, self._counted = frame.hold_from, frame.counted
-        self._hold, self._everyday = list(frame.counts[:2]), list(frame.counts[2:4])
-        self._new_trips = frame.counts[4]
+        self._hold, self._everyday = list(frame.counts[:2]), list(frame.counts[2:5])
+        self._new_trips, self._tailed = frame.counts[5], frame.tailed
 
     # --- what it is told
 
@@ -158,6 +160,8 @@ class Detector:
         should judge at once."""
         self.ring.append(sample)
         self._file(sample)
+        if not sample.ok:
+            self._well = None
         if is_heard(sample):
             self._hear(sample)
         elif is_missed(sample, bool(self._proven)):
@@ -184,6 +188,7 @@ class Detector:
             self._end_gap(sample)
         if self.heard is None or sample.at > self.heard:
             self.heard = sample.at
+        self._everyday[2] += 1
         if self._carried:
             self._carried = after_success(self._carried)
         if sample.target not in self._proven:
@@ -236,19 +241,26 @@ class Detector:
             self.usual_rtt_ms += RTT_MEMORY * (middle - self.usual_rtt_ms)
 
     def _end_gap(self, sample: Sample) -> None:
-        """A silence healed by itself: learn its length, unless the link was out of use."""
+        """A silence healed by itself: learn its length, also where it was long enough to be taken
+        for a death."""
         reading, self._carried = self.reading, after_success(self.reading.likelihood)
-        first, last = reading.first_lost, reading.last_lost
-        self.reading = replace(reading, unanswered=0, silence_s=0.0)
-        if first is None or last is None or not reading.overdue:
+        lost = list(reading.lost)
+        self.reading = replace(reading, unanswered=0, silence_s=0.0, lost=())
+        if not lost or not reading.overdue:
             return
+        # What was sent again, as TCP does, was asked in the gap and answered after it.
+        trip = (self.rtt95_ms or 0.0) / 1000.0
+        healed = max(sample.sent_at, Mono(sample.at - trip))
         # Whoever was asked later and had time to answer was lost in the same gap.
-        margin = (self.rtt95_ms or 0.0) / 1000.0
-        last = max((asked.sent_at for asked in self._open.values()
-                    if last < asked.sent_at < sample.sent_at - margin), default=last)
-        if first == last:
+        lost += sorted(asked.sent_at for asked in self._open.values()
+                       if lost[-1] < asked.sent_at < sample.sent_at - trip)
+        if len(lost) == 1:
             self._everyday[1] += 1
-        self.learned = self.learned.gap(last - first, max(0.0, sample.sent_at - last))
+        begun = tail(lost)
+        apart = self._tailed is None or lost[0] - self._tailed >= APART_S
+        self.learned = self.learned.gap(lost, healed, apart)
+        if begun is not None:
+            self._tailed = healed
 
     def _is_news(self, sample: Sample) -> bool:
         return not sample.ok or self.memory.state != "UP" or self.reading.overdue
@@ -305,8 +317,9 @@ class Detector:
         if not reading.dead and is_captive(self._anchor_rings()):
             reading = replace(reading, dead="CAPTIVE")
         self.reading = replace(
-            reading, signed=self._signed, pinned=self._pinned, valid=self._is_valid(),
-            good_hold=self._is_good_hold(now))
+            reading, signed=self._signed, pinned=self._pinned,
+            valid=self.memory.state != "VALIDATING" or self._is_valid(),
+            good_hold=self.memory.state != "PROBATION" or self._is_good_hold(now))
         return self.reading
 
     def _anchor_rings(self) -> list[deque[Sample]]:
@@ -330,16 +343,35 @@ class Detector:
             return False
         if bad > max(1.0, (good + bad) * max(HOLD_LOSS, 2 * self.learned.loss)):
             return False
-        if self.rtt95_ms is None or self.usual_rtt_ms is None:
+        if not self._trips or self.usual_rtt_ms is None:
             return True
-        return self.rtt95_ms <= max(HOLD_RTT * self.usual_rtt_ms, self.usual_rtt_ms + 10.0)
+        slow = sorted(self._trips)[int(len(self._trips) * 0.95)]
+        return slow <= max(HOLD_RTT * self.usual_rtt_ms, self.usual_rtt_ms + 10.0)
 
     def judge(self, around: Circumstances, stalls: Stalls, now: Mono, prior: float = 0.0,
               foreign: str = "") -> LinkTurned | None:
         """Turn the link's state by what is known at ``now``; return the turn, None if none.
 
         ``foreign`` is a verdict of others against the link: TLS_INTERCEPT seen by its upstreams.
+        A link that was well under the same circumstances, and of which nothing is late, still is.
         """
+        if self._well == (around, foreign, prior) and not self._is_late(now):
+            self._learn(now)
+            return None
+        turned = self._judge(around, stalls, now, prior, foreign)
+        is_well = (self.memory.state == "UP" and turned is None and not self.reading.dead
+                   and not self.reading.unanswered and not self.reading.overdue)
+        self._well = (around, foreign, prior) if is_well else None
+        return turned
+
+    def _is_late(self, now: Mono) -> bool:
+        """Whether the oldest open question has waited long enough to say anything."""
+        for asked in self._open.values():
+            return now - asked.sent_at >= min(self.rules.late_s, self.rules.echo_late_s)
+        return False
+
+    def _judge(self, around: Circumstances, stalls: Stalls, now: Mono, prior: float, foreign: str
+               ) -> LinkTurned | None:
         reading = self.read(stalls, now, prior)
         if foreign and not reading.dead:
             reading = self.reading = replace(reading, dead=foreign)
@@ -355,6 +387,8 @@ class Detector:
         self.memory = turn(before, news, cause, now, self.rules)
         if self.memory.clean_since != self._hold_from:
             self._hold, self._hold_from = [0, 0], self.memory.clean_since
+            if self.memory.state == "PROBATION":
+                self._trips.clear()  # what came late as the link healed is not of the hold
         return self._turned(before, reading, now) if self.memory.state != before.state else None
 
     def _turned(self, before: LinkMemory, reading: Reading, now: Mono) -> LinkTurned:
@@ -380,12 +414,12 @@ class Detector:
         """Once a minute: watched time, everyday loss, and the silence age that follows."""
         if now - self._counted < COUNTED_S:
             return
+        good, lone, signs = self._everyday
         if self.memory.state not in ("DOWN", "QUARANTINED", "UNKNOWN"):
-            self.learned = self.learned.watched(now - self._counted)
-        good, lone = self._everyday
+            self.learned = self.learned.watched(now - self._counted, signs)
         if good + lone:
             self.learned = self.learned.asked(lone, good + lone)
-        self._everyday, self._counted = [0, 0], now
+        self._everyday, self._counted = [0, 0, 0], now
         self.silence = silence(self.learned, self._silence_rules)
 
 

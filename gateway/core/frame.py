@@ -38,6 +38,7 @@ class Frame:
     carried: float
     hold_from: Mono
     counted: Mono
+    tailed: Mono | None
     counts: tuple[int, ...]
 
 

@@ -26,7 +26,8 @@ LOSS_BROWN: Final = 0.10
 LOSS_LIMIT: Final = 8.0
 """Three misses close together: at 0.5 % loss chance makes them about once an hour of echoes."""
 RTT_LIMIT: Final = 3.0
-RTT_DRIFT: Final = math.log(1.6)
+USUAL_MAX: Final = 1.6
+RTT_DRIFT: Final = math.log(USUAL_MAX)
 """Round trips up to 1.6 times the usual are everyday; three times it is found in six echoes."""
 RTT_STEP_MAX: Final = 1.0
 SUM_MAX: Final = 12.0
@@ -81,6 +82,9 @@ class Sums:
 
     def answered(self, loss: float, times_usual: float | None = None) -> "Sums":
         """Return them after an answer that took ``times_usual`` times the usual round trip."""
+        if not (self.loss or self.rtt or self.missed_last) and (
+                times_usual is None or times_usual <= USUAL_MAX):
+            return self  # as nearly all answers on nearly all days: nothing to take back
         p0 = min(max(loss, 1e-4), LOSS_BROWN / 2)
         good = math.log((1.0 - LOSS_BROWN) / (1.0 - p0))
         rtt = self.rtt

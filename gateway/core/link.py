@@ -357,9 +357,8 @@ class Reading:
     good_hold: bool = True
     gap: bool = False
     """A silence of A*, whatever else is missing to call it death: it ends a probation."""
-    first_lost: Mono | None = None
-    last_lost: Mono | None = None
-    """When the first and the last of the unanswered were sent: what a gap's length is made of."""
+    lost: tuple[Mono, ...] = ()
+    """When the unanswered were sent, in order: what a gap's length is made of."""
 
 
 FOREIGNERS: Final = frozenset({"CAPTIVE", "TLS_INTERCEPT"})

@@ -5,17 +5,24 @@ length ``m`` and their daily count ``R``, and from these the silence that will b
 chance once in 1/eps days: ``A* = m ln(R / eps)``, between 0.8 and 5 s (links.md section 5). This
 is the phi-accrual idea in units that an operator can audit.
 
-Rule 1: a gap is seen through questions a while apart, so its length lies between two bounds: the
-        last unanswered question less the first (``low``), and the next answered one less the
-        first. For exponential gaps seen through a comb of width w, ``low`` is a whole number of
-        widths with the geometric law, whence ``m = w / ln(1 + w / mean low)``; taking what was
-        measured as the length would make 0.1 s gaps look twice as long.
-Rule 2: a gap shorter than the comb is often missed; R is corrected by the share that is seen.
-Rule 3: where long gaps are commoner than an exponential has them, the empirical quantile rules.
-Rule 4: nothing here reads a clock. A day is 86,400 s in which the link was watched.
+Rule 1: a gap is seen through questions a while apart. So only its *tail* is measured: from the
+        first question that was lost ``TAIL_S`` after the first of all. An exponential forgets, so
+        the tail has the mean ``m`` of the whole; and losing two or three questions in turn is no
+        work of chance, while at 0.5 % loss a lone one is lost 1,700 times a day, which would pass
+        for as many short gaps.
+Rule 2: the tail lies between the last question lost and the first answered. Through a comb of
+        width w the number of teeth lost has the geometric law, whence ``m = w / ln(1 + w / mean
+        of what was lost)``. What was measured, taken as the length, would make 0.1 s look twice
+        as long. A tail longer than ``CUT_S`` counts up to there and as not ended, so that one
+        outage teaches little.
+Rule 3: how often a tail is seen gives how often there are gaps: R is the count of tails times
+        ``exp(where they begin / m)``, over the share of gaps that meet a question at all.
+Rule 4: where long gaps are commoner than an exponential has them, the empirical quantile rules.
+Rule 5: nothing here reads a clock. A day is 86,400 s in which the link was watched.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -24,11 +31,36 @@ DAYS: Final = 14
 
 DAY_S: Final = 86_400.0
 
-GAP_MAX_S: Final = 30.0
-"""A silence longer than this is an outage, not a gap that the link lives with."""
+GAP_MAX_S: Final = 6.0
+"""A silence longer than this is an outage: no age that may be learned would have waited for it."""
+
+TAIL_S: Final = 0.3
+"""Where a tail begins: one question of a calm link (0.25 s) and a tenth later than the first."""
+
+CUT_S: Final = 1.5
+"""Where a tail is cut (type I censoring): for m = 0.4 s 2 % of them are."""
+
+APART_S: Final = 10.0
+"""Of tails nearer together than this only the first is learned: ten minutes of flapping are one
+bad morning and not the way a link lives (200 gaps a day at random lose one in fifty by it)."""
+
+BEYOND_MIN: Final = 3
+"""Gaps beyond the age in 14 days that show a longer tail: an exponential has 0.46 of them, three
+or more in one link of eighty."""
 
 EDGES_S: Final[tuple[float, ...]] = tuple(round(0.05 * 1.25 ** n, 3) for n in range(30))
 """Upper edges of the histogram of lengths, 0.05 to 32 s: the quantile is known within 25 %."""
+
+WIDTH_MIN_S: Final = 0.005
+SEEN_MIN: Final = 0.05
+"""Of gaps on a link that is asked each ten seconds few are ever met; their number is a guess."""
+
+RATIO_MAX: Final = 20.0
+"""Of gaps so short that one in exp(20) has a tail nothing is known but that they harm nobody."""
+
+A_DAY_MAX: Final = 86_400.0
+INTERVAL_MIN_S: Final = 0.001
+INTERVAL_MAX_S: Final = 60.0
 
 LOSS_MIN: Final = 0.002
 LOSS_MAX: Final = 0.2
@@ -56,11 +88,16 @@ class SilenceRules:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One day of gaps: their count, sums of ``low`` and of widths, and lengths by ``EDGES_S``."""
+    """One day of gaps: all (``gaps``, their lengths by ``EDGES_S``), and the tails of the longer
+    ones: how many, how many ended within ``CUT_S``, and sums of where they began, of what was
+    lost up to there, and of the uncertain rest."""
 
     watched_s: float = 0.0
     gaps: int = 0
-    low_s: float = 0.0
+    tails: int = 0
+    ended: int = 0
+    from_s: float = 0.0
+    lost_s: float = 0.0
     width_s: float = 0.0
     lengths: tuple[int, ...] = (0,) * len(EDGES_S)
 
@@ -72,27 +109,44 @@ class Learned:
     days: tuple[Day, ...] = (Day(),)
     loss: float = 0.005
     interval_s: float = 0.25
-    """Usual time between two questions: what the comb of Rule 2 is made of."""
+    """Usual time between two signs of life: a gap that falls between them is never seen."""
 
-    def watched(self, seconds: float) -> "Learned":
-        """Return this after ``seconds`` more in which the link was watched and not dead."""
+    def watched(self, seconds: float, signs: int = 0) -> "Learned":
+        """Return this after ``seconds`` more in which the link was watched and not dead, and gave
+        so many ``signs`` of life (0: not counted)."""
         last = self.days[-1]
         last = replace(last, watched_s=last.watched_s + max(0.0, seconds))
         days = (*self.days[:-1], last)
         if last.watched_s >= DAY_S:
             days = (*days, Day())[-(DAYS + 1):]
-        return replace(self, days=days)
+        interval = self.interval_s
+        if signs and seconds > 0.0:
+            usual = min(max(seconds / signs, INTERVAL_MIN_S), INTERVAL_MAX_S)
+            interval += min(1.0, seconds / DAY_S) * (usual - interval)
+        return replace(self, days=days, interval_s=interval)
 
-    def gap(self, low_s: float, width_s: float) -> "Learned":
-        """Return this after a gap that healed by itself: ``low_s`` to ``low_s + width_s`` long."""
-        length = low_s + width_s / 2
+    def gap(self, lost: Sequence[float], healed: float, apart: bool = True) -> "Learned":
+        """Return this after a gap that healed by itself.
+
+        ``lost`` is when each question was sent that nobody answered, in order and not empty;
+        ``healed`` when the link is known to have carried again. ``apart``: the last gap with a
+        tail was long ago (``APART_S``).
+        """
+        healed = max(healed, lost[-1])
+        length = (lost[-1] + healed) / 2 - lost[0]
         if length > GAP_MAX_S:
             return self
         last = self.days[-1]
         at = next((n for n, edge in enumerate(EDGES_S) if length <= edge), len(EDGES_S) - 1)
         lengths = (*last.lengths[:at], last.lengths[at] + 1, *last.lengths[at + 1:])
-        last = Day(last.watched_s, last.gaps + 1, last.low_s + low_s, last.width_s + width_s,
-                   lengths)
+        last = replace(last, gaps=last.gaps + 1, lengths=lengths)
+        begun = tail(lost)
+        if begun is not None and apart:
+            last = replace(
+                last, tails=last.tails + 1, ended=last.ended + (lost[-1] - begun < CUT_S),
+                from_s=last.from_s + begun - lost[0],
+                lost_s=last.lost_s + min(lost[-1] - begun, CUT_S),
+                width_s=last.width_s + healed - lost[-1])
         return replace(self, days=(*self.days[:-1], last))
 
     def asked(self, lost: int, of: int) -> "Learned":
@@ -130,27 +184,41 @@ def silence(learned: Learned, rules: SilenceRules) -> Silence:
     if not learned.is_full:
         return Silence(_clamp(rules.fresh_s, rules), mean, a_day, "fresh")
     age = _exponential(mean, a_day, rules)
-    tail = _quantile(learned, rules)
-    if tail > age:
-        return Silence(_clamp(tail, rules), mean, a_day, "quantile")
+    if _beyond(learned, age) >= BEYOND_MIN:
+        return Silence(_clamp(max(age, _quantile(learned, rules)), rules), mean, a_day, "quantile")
     return Silence(_clamp(age, rules), mean, a_day, "learned")
+
+
+def tail(lost: Sequence[float]) -> float | None:
+    """Return when the tail of a gap begins (Rule 1), None where it has none."""
+    return next((at for at in lost if at - lost[0] >= TAIL_S), None)
 
 
 def figures(learned: Learned) -> tuple[float, float]:
     """Return (m in seconds, R a day), corrected for the comb they were seen through."""
-    gaps = sum(day.gaps for day in learned.days)
+    tails = sum(day.tails for day in learned.days)
     watched = sum(day.watched_s for day in learned.days)
-    if not gaps or watched < 1.0:
+    if not tails or watched <= 0.0:
         return 0.0, 0.0
-    width = sum(day.width_s for day in learned.days) / gaps
-    low = sum(day.low_s for day in learned.days) / gaps
-    mean = width / math.log1p(width / low) if low > 0.0 and width > 0.0 else max(low, width / 4)
-    seen = (mean / learned.interval_s) * -math.expm1(-learned.interval_s / mean) if mean else 1.0
-    return mean, gaps / max(seen, 0.05) * DAY_S / watched
+    width = max(sum(day.width_s for day in learned.days) / tails, WIDTH_MIN_S)
+    # Half a tooth is added once, so that few tails without another loss do not make m nothing.
+    lost = sum(day.lost_s for day in learned.days) + width / 2
+    ended = max(1, sum(day.ended for day in learned.days))
+    begun = sum(day.from_s for day in learned.days) / tails
+    mean = width / math.log1p(width * ended / lost)
+    seen = (mean / learned.interval_s) * -math.expm1(-learned.interval_s / mean)
+    a_day = tails * DAY_S / watched * math.exp(min(begun / mean, RATIO_MAX)) / max(seen, SEEN_MIN)
+    return mean, min(a_day, A_DAY_MAX)
 
 
 def _exponential(mean_s: float, a_day: float, rules: SilenceRules) -> float:
     return mean_s * math.log(max(1.0, a_day / rules.wrong_a_day))
+
+
+def _beyond(learned: Learned, age_s: float) -> int:
+    """How many gaps were longer than ``age_s``, and certainly so."""
+    at = next((n for n, edge in enumerate(EDGES_S) if edge >= age_s), len(EDGES_S) - 1)
+    return sum(sum(day.lengths[at + 1:]) for day in learned.days)
 
 
 def _quantile(learned: Learned, rules: SilenceRules) -> float:

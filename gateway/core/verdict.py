@@ -204,7 +204,7 @@ def read_link(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono,
     is_dead = (is_silent and len(whole) >= rules.misses_min and total >= rules.likelihood_min)
     return Reading(seen.heard, 0, _is_overdue(lost, seen.doubted, rules, by), silence, len(whole),
                    targets, gone or ("BLACKHOLE" if is_dead else ""), total, by.age_s,
-                   gap=is_silent and len(whole) >= 2, first_lost=sent[0], last_lost=sent[-1])
+                   gap=is_silent and len(whole) >= 2, lost=tuple(sent))
 
 
 def _is_overdue(lost: list[_Lost], doubted: frozenset[str], rules: LinkRules, by: Measure

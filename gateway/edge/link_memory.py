@@ -69,13 +69,13 @@ def _learned(told: Mapping[str, Any]) -> Learned:
 
 
 def _day(told: Mapping[str, Any]) -> Day:
-    figures = (float(told["watched_s"]), float(told["low_s"]), float(told["width_s"]))
+    figures = tuple(float(told[name]) for name in ("watched_s", "from_s", "lost_s", "width_s"))
     lengths = tuple(int(each) for each in told["lengths"])
-    gaps = int(told["gaps"])
-    if len(lengths) != len(EDGES_S) or min(*figures, gaps, *lengths) < 0 or not all(
+    gaps, tails, ended = (int(told[name]) for name in ("gaps", "tails", "ended"))
+    if len(lengths) != len(EDGES_S) or min(*figures, gaps, tails, ended, *lengths) < 0 or not all(
             math.isfinite(figure) for figure in figures):
         raise ValueError("not what we wrote")
-    return Day(figures[0], gaps, figures[1], figures[2], lengths)
+    return Day(figures[0], gaps, tails, ended, figures[1], figures[2], figures[3], lengths)
 
 
 def write_learned(path: Path, learned: Mapping[str, Learned]) -> None:

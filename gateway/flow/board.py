@@ -311,7 +311,8 @@ class Board:
                 or "SUSPECT" in states.values()):
             return rules.probe_every_s
         memory = self._detectors[link].memory
-        if memory.state == "DOWN" and self._clock.now() - memory.since < EAGER_S:
+        if (memory.state in ("DOWN", "QUARANTINED")
+                and self._clock.now() - memory.since < EAGER_S):
             return rules.probe_every_s
         return rules.probe_metered_every_s
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import Random
 
 import pytest
 
@@ -9,6 +10,7 @@ from gateway.core.detector import Detector
 from gateway.core.instant import Mono
 from gateway.core.link import Circumstances, Link, LinkRules, LinkTurned, Probe, Sample, resumed
 from gateway.core.silence import Learned
+from gateway.core.verdict import Stalls
 
 ANCHORS = tuple(Probe(name, "echo", "192.0.2.1:7007") for name in ("north", "south", "hscn"))
 LINK = Link("fibre", 1, probes=ANCHORS)
@@ -105,7 +107,8 @@ def test_every_silence_shorter_than_its_age_is_a_gap_that_is_learned() -> None:
     assert "DOWN" not in [turned.after for turned in play.told]
     day = play.detector.learned.days[-1]
     assert day.gaps == 10
-    assert day.low_s / day.gaps == pytest.approx(0.9, abs=0.15)
+    assert day.tails == 10
+    assert (day.from_s + day.lost_s) / day.tails == pytest.approx(0.9, abs=0.15)
     assert day.watched_s == pytest.approx(300.0, abs=61.0)
 
 
@@ -167,3 +170,41 @@ def test_an_echo_is_late_after_four_usual_round_trips() -> None:
         at = Mono(float(n))
         detector.see(Sample("fibre", "north", "echo", True, at, at, True, 90.0))
     assert detector.echo_late_s == pytest.approx(0.36)
+
+
+class Unhurried(Detector):
+    """Reads everything at each judgement, also where the last one found the link well."""
+
+    def judge(self, around: Circumstances, stalls: Stalls, now: Mono, prior: float = 0.0,
+              foreign: str = "") -> LinkTurned | None:
+        self._well = None
+        return super().judge(around, stalls, now, prior, foreign)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_skipped_while_a_link_is_well_changes_no_turn_and_nothing_learned(seed: int
+                                                                                ) -> None:
+    """Two minutes with bursts of 0.1 to 3 s and some lone losses."""
+    rng = Random(seed)
+    cuts = [(at, at + rng.choice((0.1, 0.3, 0.9, 3.0))) for at in range(7, 120, 11)]
+
+    def passes(at: float) -> bool:
+        lone = hash((seed, round(at, 2))) % 97 == 0
+        return not lone and not any(begin <= at < end for begin, end in cuts)
+
+    quick, whole = Play(passes=passes), Play(passes=passes)
+    whole.detector = Unhurried(LINK, ("gpc",), whole.rules, resumed("fibre", "", "", Mono(0.0)))
+    quick.run(120.0)
+    whole.run(120.0)
+    assert quick.told == whole.told
+    assert {turned.after for turned in quick.told} >= {"SUSPECT", "UP"}
+    assert quick.detector.learned == whole.detector.learned
+
+
+def test_round_trips_from_before_the_hold_do_not_lengthen_it() -> None:
+    play = Play(passes=lambda at: not 10.0 <= at < 14.0).run(14.6)
+    for n in range(40):  # they waited out the silence and came all at once
+        play.detector.see(Sample("fibre", ANCHORS[0].id, "echo", True, Mono(13.0), Mono(14.1), True,
+                                 1100.0, seq=n))
+    play.run(14.0 + 60.0 + 3.0)
+    assert play.state == "UP"

@@ -34,7 +34,7 @@ def test_a_place_that_is_gone_is_no_error(tmp_path: Path) -> None:
 def taught() -> Learned:
     learned = Learned(loss=0.02)
     for _ in range(3):
-        learned = learned.gap(0.3, 0.1).gap(2.0, 0.1).watched(DAY_S)
+        learned = learned.gap([0.0, 0.3], 0.4).gap([0.0, 1.0, 2.0], 2.1).watched(DAY_S)
     return learned
 
 
