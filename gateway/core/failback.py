@@ -15,10 +15,10 @@ Rule 4: routes first, flows second. What is still on the backup when both had th
 """
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TypeAlias
 
 from gateway.core.instant import Mono, Wall
+from gateway.core.london import local
 from gateway.core.steer import Figures
 
 Stage: TypeAlias = Literal[
@@ -281,17 +281,6 @@ def sweep(clearing: Clearing, flows: Flows, now: Mono, rules: FailbackRules) -> 
 
 def is_surgery(wall: Wall, rules: FailbackRules) -> bool:
     """Whether ``wall`` falls into surgery hours in the United Kingdom, by its summer time rule."""
-    utc = datetime.fromtimestamp(wall, UTC)
-    local = utc + timedelta(hours=1) if _is_summer(utc) else utc
-    hour = local.hour + local.minute / 60.0
-    return local.weekday() < 5 and rules.surgery_from_h <= hour < rules.surgery_until_h
-
-
-def _is_summer(utc: datetime) -> bool:
-    """From the last Sunday of March to that of October, both at 01:00 UTC."""
-    return _last_sunday(utc.year, 3) <= utc < _last_sunday(utc.year, 10)
-
-
-def _last_sunday(year: int, month: int) -> datetime:
-    last = datetime(year, month, 31, 1, tzinfo=UTC)
-    return last - timedelta(days=(last.weekday() + 1) % 7)
+    now = local(wall)
+    hour = now.hour + now.minute / 60.0
+    return now.weekday() < 5 and rules.surgery_from_h <= hour < rules.surgery_until_h
