@@ -58,8 +58,14 @@ METERED_PRICE: Final = 1e-6
 """Seconds per byte on a metered link without a plan: a megabyte is worth a second's waiting."""
 
 REACH_SAMPLES: Final = 100
+REACH_LEAST: Final = 10
 REACH_S: Final = 10.0
-"""Anchors' answers of the last ten seconds, a hundred at most, say what a link's reach is."""
+REACH_MOST_S: Final = 300.0
+"""Anchors' answers of the last ten seconds, a hundred at most, say what a link's reach is; on a
+standby that is asked every 10 or 30 s the last ten, of five minutes at most."""
+
+USUAL_WEIGHT: Final = 20
+"""The everyday loss counts as so many of them: one miss in ten is no loss of a tenth."""
 
 NO_EVIDENCE: Final = frozenset({"busy", "abandoned", "link_down"})
 """Ends of a send that say nothing of its link: our own limit, or a verdict already told."""
@@ -388,14 +394,18 @@ def _figures(windows: Mapping[str, Window], link: str, now: Mono) -> Figures:
     return window.figures(now) if window is not None else Figures()
 
 
-def reach_of(samples: Iterable[Sample], now: Mono) -> Reach | None:
+def reach_of(samples: Iterable[Sample], usual_loss: float, now: Mono) -> Reach | None:
     """Return what the anchors' samples of one link, newest first, say of it; None if nothing.
 
     Of echoes alone where there are any: a TCP probe hides a loss in a long round trip.
+    ``usual_loss`` is the link's everyday loss. The best target counts: a link loses for all of
+    them, an anchor that is dead for itself.
     """
     found: list[Sample] = []
     for sample in samples:
-        if now - sample.at > REACH_S or len(found) >= REACH_SAMPLES:
+        age = now - sample.at
+        if len(found) >= REACH_SAMPLES or age > REACH_MOST_S or (
+                age > REACH_S and len(found) >= REACH_LEAST):
             break
         if sample.anchor and sample.layer in ("echo", "connect", "tls", "http"):
             found.append(sample)
@@ -405,9 +415,14 @@ def reach_of(samples: Iterable[Sample], now: Mono) -> Reach | None:
                    if sample.ok and sample.rtt_ms is not None)
     if not times:
         return None
-    lost = sum(not sample.ok for sample in found)
-    return Reach(times[len(times) // 2] / 1000.0, times[int(len(times) * 0.95)] / 1000.0,
-                 lost / len(found))
+    loss = min(_loss([sample for sample in found if sample.target == target], usual_loss)
+               for target in {sample.target for sample in found})
+    return Reach(times[len(times) // 2] / 1000.0, times[int(len(times) * 0.95)] / 1000.0, loss)
+
+
+def _loss(samples: list[Sample], usual_loss: float) -> float:
+    lost = sum(not sample.ok for sample in samples)
+    return (lost + USUAL_WEIGHT * usual_loss) / (len(samples) + USUAL_WEIGHT)
 
 
 def completions(race: Race, won: Won | None, now: Mono) -> tuple[tuple[str, Completion], ...]:

@@ -409,7 +409,7 @@ class Board:
         """What the course of traffic depends on beside what it was told."""
         reaches: dict[str, Reach] = {}
         for link, detector in self._detectors.items():
-            reach = reach_of(reversed(detector.ring), now)
+            reach = reach_of(reversed(detector.ring), detector.learned.loss, now)
             if reach is not None:
                 reaches[link] = reach
         wall = self._clock.wall() if self._clock.wall_is_trusted() else None

@@ -293,10 +293,23 @@ def sample(layer: Layer, age: float, rtt_ms: float | None, anchor: bool = True) 
 def test_a_links_reach_is_what_its_echoes_say_of_the_last_ten_seconds() -> None:
     newest_first = [sample("echo", 0.1, 20), sample("tls", 0.2, 900), sample("echo", 0.3, None),
                     sample("request", 0.4, 5, anchor=False), sample("echo", 0.5, 30),
-                    sample("echo", 0.6, 20), sample("echo", 11, 500)]
-    assert reach_of(newest_first, at(0)) == Reach(0.02, 0.03, 0.25)
-    assert reach_of([sample("connect", 1, 40)], at(0)) == Reach(0.04, 0.04, 0.0)
-    assert reach_of([sample("echo", 1, None)], at(0)) is None
+                    *(sample("echo", 0.6, 20) for _ in range(7)), sample("echo", 11, 500)]
+    assert reach_of(newest_first, 0.0, at(0)) == Reach(0.02, 0.03, 1 / 30)
+    assert reach_of([sample("connect", 1, 40)], 0.0, at(0)) == Reach(0.04, 0.04, 0.0)
+    assert reach_of([sample("echo", 1, None)], 0.0, at(0)) is None
+
+
+def test_a_dead_anchor_is_no_loss_of_its_link() -> None:
+    both = [replace(sample("echo", n / 10, 20 if n % 2 else None), target=str(n % 2))
+            for n in range(60)]
+    told = reach_of(both, 0.0, at(0))
+    assert told == Reach(0.02, 0.02, 0.0)
+
+
+def test_a_standby_that_is_asked_every_half_minute_has_a_reach_all_the_same() -> None:
+    seldom = [sample("echo", 30.0 * n, 50 if n != 3 else None) for n in range(1, 20)]
+    told = reach_of(seldom, 0.03, at(0))
+    assert told == Reach(0.05, 0.05, (1 + 20 * 0.03) / 30)
 
 
 REPLY = Reply(200, "OK", (), b"x" * 500)
