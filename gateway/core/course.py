@@ -164,6 +164,7 @@ class Course:
         self._begun = now
         self._looked = Mono(now - LOOK_S)
         self._browned: frozenset[str] = frozenset()
+        self._spent: frozenset[str] = frozenset()
         self._news: list[Told] = []
 
     # --- what it is told
@@ -236,8 +237,9 @@ class Course:
         return back | self._memory.avoided(kind)
 
     def doubles(self, links: tuple[str, ...], upstream: str, traffic: str, route: str) -> bool:
-        """Whether a read may go over its first two ``links`` at once."""
-        if not self._browned and not self._memory.leanings:
+        """Whether a read may go over its first two ``links`` at once; never where the second one's
+        quota is low or out."""
+        if not (self._browned or self._memory.leanings) or not self._spent.isdisjoint(links[1:2]):
             return False
         return duplicates(links, self._memory, self._browned, traffic,
                           self._sizes.expected(upstream, route), self._steering)
@@ -287,6 +289,7 @@ class Course:
         if now - self._looked >= LOOK_S:
             span_s = min(now - self._looked, 4.0 * LOOK_S)
             self._looked = now
+            self._spent = frozenset(look.spent)
             self._browned = frozenset(look.browned) | self._lossy(look, now)
             self._advance(look, span_s, now)
             self._steer(look, now)

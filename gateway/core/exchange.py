@@ -227,7 +227,8 @@ def _plan(facts: Facts) -> Plan:
     patience = facts.matched.route.patience_s if read else WRITE_PATIENCE_S
     return Plan(facts.standing.links, read, patience,
                 facts.standing.hedge_after_s if read else (), facts.standing.proven,
-                isinstance(facts.request.body, Streamed), not facts.standing.upstream_down)
+                isinstance(facts.request.body, Streamed), not facts.standing.upstream_down,
+                read and facts.standing.double)
 
 
 def _outbound(facts: Facts) -> Outbound:

@@ -35,7 +35,8 @@ class Plan:
     before a hedge; a link without entry is not hedged away from. ``once`` says that the request's
     body can be read once only, so that nothing but NeverLeft may be followed by another send.
     ``again`` allows a second round over the same links; one that only finds out whether an
-    upstream is back makes none, since a client waits for it.
+    upstream is back makes none, since a client waits for it. ``duplicate`` sends a read over its
+    first two links at once: a small one, while its own link works badly (links.md section 9).
     """
 
     links: tuple[str, ...]
@@ -45,6 +46,7 @@ class Plan:
     proven: frozenset[str] = frozenset()
     once: bool = False
     again: bool = True
+    duplicate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,8 @@ def _next(race: Race, under_way: tuple[Attempt, ...], now: Mono) -> tuple[str, M
 
 
 def _hedge_due(race: Race, attempt: Attempt) -> Mono | None:
+    if race.plan.duplicate and len(race.attempts) == 1:
+        return attempt.at
     wait = dict(race.plan.hedge_after_s).get(attempt.link)
     return None if wait is None else Mono(attempt.at + wait)
 

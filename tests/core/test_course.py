@@ -246,6 +246,8 @@ def test_a_read_is_doubled_only_while_its_own_link_works_badly() -> None:
     assert it.doubles(BOTH, "gpc", "read", "slots")
     assert not it.doubles(("sim", "fibre"), "gpc", "read", "slots")
     assert not it.doubles(BOTH, "gpc", "read", "never-seen")
+    it.look(replace(LOSSY, spent=("sim",)), at(2))
+    assert not it.doubles(BOTH, "gpc", "read", "slots")
 
 
 # --- the sweep

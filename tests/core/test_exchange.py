@@ -287,3 +287,10 @@ def test_a_streamed_5xx_is_let_go_when_a_copy_is_served_instead() -> None:
     assert isinstance(question, LookUp)
     question.next(kept(), NOW, True)
     assert closed == [True]
+
+
+def test_only_a_read_may_be_doubled_and_only_where_its_own_link_works_badly() -> None:
+    bad = replace(NORMAL, double=True)
+    assert forward(standing=bad).plan.duplicate
+    assert not forward().plan.duplicate
+    assert not forward(BOOK, standing=bad).plan.duplicate

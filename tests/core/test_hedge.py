@@ -1,5 +1,6 @@
 """The race of sends: every rule by direct call, and a seeded walk that no write is doubled."""
 
+from dataclasses import replace
 from random import Random
 from typing import get_args
 
@@ -55,6 +56,16 @@ def test_a_read_is_hedged_when_its_link_has_been_silent_for_the_hedge_time() -> 
 
     assert decide(race, later(0.1)) == Wait(later(0.25))
     assert decide(race, later(0.25)) == Start("sim")
+
+
+def test_a_read_that_may_be_doubled_goes_over_two_links_at_once_and_a_write_never() -> None:
+    race = begin(replace(READ, duplicate=True), T).started("fibre", T)
+    assert decide(race, T) == Start("sim")
+    assert decide(race.started("sim", T), T) == Wait(later(3.0))
+    write = begin(replace(WRITE, duplicate=True), T).started("fibre", T)
+    assert decide(write, T) == Wait(later(40.0))
+    one = begin(replace(READ, links=("fibre",), duplicate=True), T).started("fibre", T)
+    assert decide(one, T) == Wait(later(3.0))
 
 
 def test_a_write_is_never_hedged() -> None:
