@@ -73,7 +73,8 @@ FENCES: Final[dict[str, int]] = {
     "gateway/flow/report.py": 1,
     "gateway/flow/prune.py": 1,
 }
-PRINTERS: Final = ("gateway/cli.py", "chaos/demo.py", "chaos/__main__.py", "tests/bench/")
+PRINTERS: Final = ("gateway/cli.py", "chaos/demo.py", "chaos/__main__.py", "tests/bench/",
+                   "tests/sim/days.py")
 NO_TEST_NEEDED: Final = frozenset({"gateway/ports.py", "gateway/errors.py", "gateway/__main__.py",
                                    "gateway/build.py", "gateway/core/instant.py"})
 BAD_NAMES: Final = frozenset({"utils", "util", "common", "misc", "manager", "base", "helpers"})

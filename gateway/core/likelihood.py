@@ -85,10 +85,21 @@ class Sums:
         if not (self.loss or self.rtt or self.missed_last) and (
                 times_usual is None or times_usual <= USUAL_MAX):
             return self  # as nearly all answers on nearly all days: nothing to take back
-        p0 = min(max(loss, 1e-4), LOSS_BROWN / 2)
-        good = math.log((1.0 - LOSS_BROWN) / (1.0 - p0))
-        rtt = self.rtt
+        good, rtt = _good(loss), self.rtt
         if times_usual is not None and times_usual > 0.0:
             step = min(RTT_STEP_MAX, math.log(times_usual) - RTT_DRIFT)
             rtt = min(SUM_MAX, max(0.0, rtt + step))
         return Sums(max(0.0, self.loss + good), rtt, False)
+
+    def quiet(self, loss: float, answers: int) -> "Sums":
+        """Return them after ``answers`` that took as long as usual."""
+        if not answers:
+            return self
+        return Sums(max(0.0, self.loss + answers * _good(loss)),
+                    max(0.0, self.rtt - answers * RTT_DRIFT), False)
+
+
+def _good(loss: float) -> float:
+    """What one answer adds to the sum of losses: a little less than nothing."""
+    p0 = min(max(loss, 1e-4), LOSS_BROWN / 2)
+    return math.log((1.0 - LOSS_BROWN) / (1.0 - p0))

@@ -69,3 +69,12 @@ def test_a_little_slower_than_usual_is_no_brown_out() -> None:
     for _ in range(5000):
         sums = sums.answered(0.005, rng.uniform(0.7, 1.7))
         assert not sums.is_brown
+
+
+def test_a_quiet_stretch_counts_as_its_answers_would_one_by_one() -> None:
+    one = whole = Sums().missed(0.005).answered(0.005, 3.0).missed(0.005)
+    for _ in range(7):
+        one = one.answered(0.005, 1.0)
+    assert whole.quiet(0.005, 7).loss == pytest.approx(one.loss)
+    assert whole.quiet(0.005, 7).rtt == pytest.approx(one.rtt)
+    assert whole.quiet(0.005, 1000) == Sums()

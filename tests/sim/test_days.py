@@ -1,0 +1,45 @@
+"""Simulated days: skipping quiet stretches changes no turn, and bursts move no link for nothing."""
+
+import pytest
+
+from gateway.core.link import LinkRules
+from tests.sim.days import DAY_S, Days, Found, is_good, live, table
+
+HOUR_S = 3600.0
+
+
+@pytest.mark.parametrize(("seed", "mean"), [(1, 0.1), (2, 0.4), (3, 1.5)])
+def test_skipping_quiet_stretches_gives_the_same_turns_at_the_same_instants(
+        seed: int, mean: float) -> None:
+    whole = Days(seed, mean, a_day=600.0, skipping=False).run(3 * HOUR_S)
+    skipped = Days(seed, mean, a_day=600.0).run(3 * HOUR_S)
+    one = [(round(t.at, 3), t.link, t.before, t.after) for t in whole.turned]
+    assert len(one) > 50
+    assert [(round(t.at, 3), t.link, t.before, t.after) for t in skipped.turned] == one
+    assert skipped.samples < 0.8 * whole.samples
+
+
+def test_a_day_of_short_bursts_switches_no_link_and_teaches_their_length() -> None:
+    found = live(seed=4, mean_s=0.2, learn_days=0.0, days=1.0)
+    assert found.wrong == 0
+    assert found.mean_learned_s == pytest.approx(0.2, rel=0.3)
+    assert 160 < found.gaps_a_day < 700  # lone losses look like short bursts, of which few are seen
+
+
+def test_a_detector_without_patience_switches_all_day() -> None:
+    """Three misses at 100 ms are no death: what this bench must be able to see."""
+    hasty = LinkRules(probe_suspect_every_s=0.1, site_jitter_s=0.0, fresh_s=0.2, least_s=0.2,
+                      likelihood_min=1.0, misses_min=3)
+    played = Days(5, 0.4, rules=hasty).run(DAY_S / 4)
+    assert len(played.wrong) >= 3
+
+
+def test_the_verdict_on_a_month_is_a_mean_of_one_and_no_seed_above_four() -> None:
+    def seen(*wrong: int) -> list[Found]:
+        return [Found(n, 0.1, 0, each, 1.0, 0.1, 200.0, "learned", 1, 1.0, 1.0)
+                for n, each in enumerate(wrong)]
+
+    assert is_good(seen(0, 2, 1))
+    assert not is_good(seen(0, 2, 2))
+    assert not is_good(seen(*[0] * 9, 5))
+    assert "0.1" in "\n".join(table(seen(0, 1), 2))
