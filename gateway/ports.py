@@ -4,9 +4,10 @@ Each is implemented once in ``edge`` and once, as a fake for time and chance onl
 ``tests/kit``. Nothing here raises for network trouble: trouble is a value.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
+from gateway.core.gate import Progress
 from gateway.core.instant import Mono, Wall
 from gateway.core.keeping import Drop, Keep, Kept, Key
 from gateway.core.link import Probe, Sample
@@ -26,10 +27,12 @@ class Clock(Protocol):
 class Sender(Protocol):
     """One link's HTTP client: ``send`` returns one of three outcomes and raises only cancellation.
 
+    ``tell`` hears of a send's progress until its reply begins (``core/gate.py``).
     ``renew`` begins a new epoch: pooled connections are aborted and replaced, standby ones opened.
     """
 
-    async def send(self, outbound: Outbound) -> Outcome: ...
+    async def send(self, outbound: Outbound,
+                   tell: Callable[[Progress], None] | None = None) -> Outcome: ...
     def renew(self) -> None: ...
 
 

@@ -228,7 +228,7 @@ def _plan(facts: Facts) -> Plan:
     return Plan(facts.standing.links, read, patience,
                 facts.standing.hedge_after_s if read else (), facts.standing.proven,
                 isinstance(facts.request.body, Streamed), not facts.standing.upstream_down,
-                read and facts.standing.double)
+                read and facts.standing.double, facts.standing.metered, read and facts.may_copy)
 
 
 def _outbound(facts: Facts) -> Outbound:

@@ -3,15 +3,20 @@
 Rule 1: ``decide`` is the whole truth; ``flow/forward.py`` does what it says and tells it what came.
 Rule 2: NeverLeft is free: the request goes to the next link, whatever it is.
 Rule 3: NoAnswer ends a write (promise 2). A read goes on, to another link first.
-Rule 4: a read may start on a second link before the first has failed (a hedge); a write never.
+Rule 4: a read may start on a second link before the first has failed (a hedge): at once when the
+        gate fired on its bytes (``core/gate.py``), else when its wait is over; one whose bytes were
+        acknowledged has met a slow upstream and goes to no metered link for that. A write never.
 Rule 5: a link judged dead answers no more: what is under way there counts as NoAnswer.
-Rule 6: a 401, 403 or 407 over a link without proof is evidence about that path only; a read asks
+Rule 6: where the gate fired on every usable link and no verdict is out yet, a client that accepts
+        copies is not made to wait for one: ``Peek`` asks whether there is a copy (links.md §8).
+Rule 7: a 401, 403 or 407 over a link without proof is evidence about that path only; a read asks
         the other path first, and if none gives a 2xx the first 4xx is the answer (design 5.2).
 """
 
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
+from gateway.core.gate import Progress
 from gateway.core.instant import Mono
 from gateway.core.message import Arrived, Cause, NeverLeft, NoAnswer, Outcome
 
@@ -37,6 +42,8 @@ class Plan:
     ``again`` allows a second round over the same links; one that only finds out whether an
     upstream is back makes none, since a client waits for it. ``duplicate`` sends a read over its
     first two links at once: a small one, while its own link works badly (links.md section 9).
+    ``metered`` links are not hedged onto for a slow upstream. ``may_copy``: a copy could be kept,
+    and this client takes copies.
     """
 
     links: tuple[str, ...]
@@ -47,15 +54,21 @@ class Plan:
     once: bool = False
     again: bool = True
     duplicate: bool = False
+    metered: frozenset[str] = frozenset()
+    may_copy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One send: over ``link``, begun ``at``; ``outcome`` is None while it is under way."""
+    """One send: over ``link``, begun ``at``; ``outcome`` is None while it is under way.
+
+    ``progress`` is what was last heard of its bytes, None while nothing was.
+    """
 
     link: str
     at: Mono
     outcome: Outcome | None = None
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,8 @@ class Race:
     begun: Mono
     usable: tuple[str, ...]
     attempts: tuple[Attempt, ...] = ()
+    copy: bool | None = None
+    """Whether there is a copy to fall back on; None: nobody looked yet."""
 
     def started(self, link: str, now: Mono) -> "Race":
         """Return the race with one more send under way."""
@@ -76,6 +91,16 @@ class Race:
         attempts = list(self.attempts)
         attempts[index] = replace(attempts[index], outcome=outcome)
         return replace(self, attempts=tuple(attempts))
+
+    def moved(self, index: int, progress: Progress) -> "Race":
+        """Return the race after the bytes of send number ``index`` were acknowledged, or not."""
+        attempts = list(self.attempts)
+        attempts[index] = replace(attempts[index], progress=progress)
+        return replace(self, attempts=tuple(attempts))
+
+    def peeked(self, copy: bool) -> "Race":
+        """Return the race after somebody looked whether there is a copy."""
+        return replace(self, copy=copy)
 
     def told(self, usable: tuple[str, ...], dead: frozenset[str]) -> "Race":
         """Return the race after the board changed: sends over ``dead`` links are given up."""
@@ -101,6 +126,11 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Peek:
+    """Look whether there is a copy: no path answers."""
+
+
+@dataclass(frozen=True, slots=True)
 class Won:
     """``arrived`` is the answer."""
 
@@ -118,7 +148,7 @@ class Lost:
     link: str = ""
 
 
-Step: TypeAlias = Start | Wait | Won | Lost
+Step: TypeAlias = Start | Wait | Peek | Won | Lost
 
 
 def begin(plan: Plan, now: Mono) -> Race:
@@ -140,6 +170,11 @@ def decide(race: Race, now: Mono) -> Step:
     link, due = _next(race, under_way, now)
     if link and due <= now:
         return Start(link)
+    if race.plan.may_copy and _no_path_answers(race, under_way):
+        if race.copy is None:
+            return Peek()
+        if race.copy:
+            return _lost(race)
     if under_way or link:
         return Wait(min(deadline, due) if link else deadline)
     return _best_refusal(race) or _lost(race)
@@ -192,7 +227,7 @@ def _next(race: Race, under_way: tuple[Attempt, ...], now: Mono) -> tuple[str, M
     tried = [attempt.link for attempt in race.attempts]
     fresh = next((link for link in race.usable if link not in tried), "")
     if under_way:
-        due = _hedge_due(race, under_way[-1])
+        due = _hedge_due(race, under_way[-1], fresh)
         return (fresh, due) if fresh and due is not None else ("", now)
     stale = _stale_link(race)
     if stale:
@@ -202,11 +237,20 @@ def _next(race: Race, under_way: tuple[Attempt, ...], now: Mono) -> tuple[str, M
     return _second_round(race, tried, now)
 
 
-def _hedge_due(race: Race, attempt: Attempt) -> Mono | None:
-    if race.plan.duplicate and len(race.attempts) == 1:
+def _hedge_due(race: Race, attempt: Attempt, onto: str) -> Mono | None:
+    doubled = race.plan.duplicate and len(race.attempts) == 1
+    if attempt.progress == "unacked" or doubled:
         return attempt.at
     wait = dict(race.plan.hedge_after_s).get(attempt.link)
-    return None if wait is None else Mono(attempt.at + wait)
+    if wait is None or (attempt.progress == "acked" and onto in race.plan.metered):
+        return None
+    return Mono(attempt.at + wait)
+
+
+def _no_path_answers(race: Race, under_way: tuple[Attempt, ...]) -> bool:
+    """Whether the gate fired over every usable link, and each of those sends is still unheard."""
+    unacked = {attempt.link for attempt in under_way if attempt.progress == "unacked"}
+    return bool(unacked) and unacked >= set(race.usable) and len(unacked) == len(under_way)
 
 
 def _stale_link(race: Race) -> str:

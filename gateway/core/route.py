@@ -61,6 +61,7 @@ class Standing:
     ineligible: frozenset[str] = frozenset()
     hedge_after_s: tuple[tuple[str, float], ...] = ()
     double: bool = False
+    metered: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.payload import AsyncIterablePayload
 from yarl import URL
 
+from gateway.core.gate import Progress
 from gateway.core.instant import Mono
 from gateway.core.link import Layer, Link, Sample
 from gateway.core.message import (
@@ -50,6 +51,7 @@ from gateway.core.message import (
     first,
 )
 from gateway.edge.dial import Dialler
+from gateway.edge.gate import Gates
 from gateway.edge.http_wire import (
     POOLED_S,
     Attempt,
@@ -181,14 +183,17 @@ class LinkSender:
         self._begun: dict[int, Mono] = {}
         self._slots = count()
         self.dialler = Dialler(link, resolver)
+        self.gates = Gates(link.id, see, clock)
         self.epoch = 0
         self._epoch = self._begin_epoch()
         self._retired: list[_Epoch] = []
 
-    async def send(self, outbound: Outbound) -> Outcome:
+    async def send(self, outbound: Outbound,
+                   tell: Callable[[Progress], None] | None = None) -> Outcome:
         """Send once and wait for the whole reply, or a stream's head.
 
-        Cancelling it drops the connection at once.
+        ``tell`` hears "acked" when the peer's kernel has taken all bytes, "unacked" when the gate
+        fired on them, until a byte of the reply is heard. Cancelling drops the connection at once.
 
         Raises:
             ValueError: a mistake of ours: a target or field that cannot stand in a request, or a
@@ -200,12 +205,14 @@ class LinkSender:
             return NeverLeft(self._link.id, "busy")
         attempt, sent_at = Attempt(outbound.method), self._clock.now()
         outcome: Outcome | None = None
+        unwatch = self.gates.watch(attempt, outbound.upstream, tell)
         try:
             outcome = await self._send(outbound, headers, attempt, sent_at, slot)
         except asyncio.CancelledError:
             self._abandoned(outbound, attempt, sent_at)
             raise
         finally:
+            unwatch()
             if not (isinstance(outcome, Arrived) and isinstance(outcome.reply.body, Streamed)):
                 if not isinstance(outcome, Arrived) and attempt.tap is not None:
                     attempt.tap.cut()
@@ -275,6 +282,7 @@ class LinkSender:
 
     async def close(self) -> None:
         """End every connection at once. The resolver is closed by whoever made it."""
+        self.gates.close()
         for epoch in (*self._retired, self._epoch):
             epoch.retired = True
             epoch.connector.shut()

@@ -513,7 +513,8 @@ class Board:
             links, tuple(situation.states.items()), mode,
             self._cause(mode, upstream, belongs, situation), down, False,
             self._proofs.proven(tenant, upstream, root, now),
-            frozenset(situation.ineligible), waits)
+            frozenset(situation.ineligible), waits,
+            metered=frozenset(link for link in links if self._links[link].metered))
 
     def _hedge(self, link: str, upstream: str) -> float:
         detector = self._detectors[link]

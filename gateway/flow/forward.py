@@ -5,12 +5,13 @@ what it heard. It decides nothing: each turn of the loop asks ``decide`` anew.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeAlias
 
 from gateway.core.course import completions
 from gateway.core.exchange import Facts, Forward, is_evidence, vet
-from gateway.core.hedge import Lost, Race, Start, Wait, Won, begin, decide
+from gateway.core.gate import Progress
+from gateway.core.hedge import Lost, Peek, Race, Start, Wait, Won, begin, decide
 from gateway.core.instant import Mono
 from gateway.core.message import Arrived, Outcome, Streamed
 from gateway.core.pack import Traffic
@@ -43,8 +44,14 @@ class Board(Standings, Sends, Protocol):
     """What the race asks of, and tells, the board."""
 
 
-News: TypeAlias = tuple[int, Outcome] | None
-"""A send's number and outcome; None: look again (the board changed, or a wait is over)."""
+News: TypeAlias = tuple[int, Outcome | Progress] | None
+"""A send's number and outcome, or how far its bytes got; None: look again (the board changed, or
+a wait is over)."""
+
+
+async def nothing_kept() -> bool:
+    """There is no copy."""
+    return False
 
 
 class Forwarder:
@@ -55,20 +62,25 @@ class Forwarder:
         self._board = board
         self._clock = clock
 
-    async def carry(self, question: Forward, pinned: str = "") -> Won | Lost:
-        """Return how the race ended. Losers are cancelled before it returns."""
+    async def carry(self, question: Forward, pinned: str = "",
+                    peek: Callable[[], Awaitable[bool]] = nothing_kept) -> Won | Lost:
+        """Return how the race ended. Losers are cancelled before it returns.
+
+        ``peek`` tells whether there is a copy, asked once when no path answers.
+        """
         news: asyncio.Queue[News] = asyncio.Queue()
         forget = self._board.watch_state(lambda: news.put_nowait(None))
         try:
             async with asyncio.TaskGroup() as group:
-                return await self._run(group, news, question, pinned)
+                return await self._run(group, news, question, pinned, peek)
         finally:
             forget()
             while not news.empty():
                 _let_go(news.get_nowait())
 
     async def _run(
-        self, group: asyncio.TaskGroup, news: asyncio.Queue[News], question: Forward, pinned: str
+        self, group: asyncio.TaskGroup, news: asyncio.Queue[News], question: Forward, pinned: str,
+        peek: Callable[[], Awaitable[bool]],
     ) -> Won | Lost:
         race = begin(question.plan, self._clock.now())
         tasks: list[asyncio.Task[None]] = []
@@ -81,6 +93,8 @@ class Forwarder:
                 case Wait(until):
                     heard = await self._hear(group, news, until)
                     race = self._told(race, question.facts, heard, pinned)
+                case Peek():
+                    race = race.peeked(await peek())
                 case Won() | Lost() as end:
                     for task in tasks:
                         task.cancel()
@@ -94,7 +108,8 @@ class Forwarder:
         request = question.facts.request
         token = self._board.asked(link, request.upstream)
         try:
-            outcome = await self._senders[link].send(question.outbound)
+            outcome = await self._senders[link].send(
+                question.outbound, lambda progress: news.put_nowait((number, progress)))
         finally:
             self._board.answered(link, token)
         if isinstance(outcome, Arrived) and is_evidence(outcome, question.facts):
@@ -125,8 +140,8 @@ class Forwarder:
 
     def _told(self, race: Race, facts: Facts, heard: News, pinned: str) -> Race:
         if heard is not None:
-            number, outcome = heard
-            return race.ended(number, outcome)
+            number, told = heard
+            return race.moved(number, told) if isinstance(told, str) else race.ended(number, told)
         request = facts.request
         standing = self._board.standing(
             request.tenant, request.upstream, pinned, asking=False, traffic=facts.traffic,

@@ -20,7 +20,7 @@ from gateway.core.exchange import (
     UpstreamRules,
     begin,
 )
-from gateway.core.keeping import Drop, Kept, Key, leave
+from gateway.core.keeping import Drop, Kept, Key, key_of, leave
 from gateway.core.message import Answer, Request, Told
 from gateway.core.pack import match, traffic_of
 from gateway.errors import GatewayError
@@ -96,12 +96,17 @@ class Serve:
 
     async def _forward(self, question: Forward, pinned: str) -> Question:
         request = question.facts.request
-        ended = await self._forwarder.carry(question, pinned)
+        ended = await self._forwarder.carry(question, pinned,
+                                            lambda: self._is_kept(question.facts))
         standing = self._board.standing(
             request.tenant, request.upstream, pinned, asking=False,
             traffic=question.facts.traffic, serial=request.serial,
             route=question.facts.matched.route.id)
         return question.next(ended, standing, self._clock.wall())
+
+    async def _is_kept(self, facts: Facts) -> bool:
+        key = key_of(facts.upstream.pack, facts.matched, facts.request)
+        return await self._look_up(facts.request.tenant, key) is not None
 
     async def _look_up(self, tenant: str, key: Key) -> Kept | None:
         records = self._records.get(tenant)

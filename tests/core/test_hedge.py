@@ -11,6 +11,7 @@ from gateway.core.hedge import (
     SENDS_MAX,
     UNDER_WAY_MAX,
     Lost,
+    Peek,
     Plan,
     Race,
     Start,
@@ -243,3 +244,55 @@ def test_no_weather_doubles_a_write_or_lets_a_race_run_past_its_limits(seed: int
         assert sum(a.outcome is None for a in race.attempts) <= UNDER_WAY_MAX
     else:
         pytest.fail("the race did not end")
+
+
+# --- the gate (core/gate.py)
+
+
+def test_a_read_whose_bytes_nobody_acknowledged_goes_to_the_other_link_at_once() -> None:
+    race = begin(READ, T).started("fibre", T)
+
+    assert decide(race.moved(0, "unacked"), later(0.07)) == Start("sim")
+
+
+def test_a_write_whose_bytes_nobody_acknowledged_goes_nowhere() -> None:
+    race = begin(WRITE, T).started("fibre", T)
+
+    assert isinstance(decide(race.moved(0, "unacked"), later(0.07)), Wait)
+
+
+def test_a_slow_upstream_is_not_hedged_onto_a_metered_link_and_a_dead_path_is() -> None:
+    race = begin(replace(READ, metered=frozenset({"sim"})), T).started("fibre", T)
+
+    assert decide(race.moved(0, "acked"), later(0.5)) == Wait(later(3.0))
+    assert decide(race, later(0.5)) == Start("sim")
+    assert decide(race.moved(0, "unacked"), later(0.5)) == Start("sim")
+    unmetered = begin(READ, T).started("fibre", T).moved(0, "acked")
+    assert decide(unmetered, later(0.5)) == Start("sim")
+
+
+def both_unacked(plan: Plan) -> Race:
+    race = begin(plan, T).started("fibre", T).started("sim", later(0.06))
+    return race.moved(0, "unacked").moved(1, "unacked")
+
+
+def test_where_no_path_answers_a_copy_is_looked_for_once_and_given_at_once() -> None:
+    race = both_unacked(replace(READ, may_copy=True))
+
+    assert decide(race, later(0.13)) == Peek()
+    assert decide(race.peeked(True), later(0.13)) == Lost(True, "timeout", 2, "sim")
+    assert isinstance(decide(race.peeked(False), later(0.13)), Wait)
+
+
+def test_a_client_that_takes_no_copies_waits_and_so_does_one_whose_second_link_may_answer(
+        ) -> None:
+    assert isinstance(decide(both_unacked(READ), later(0.13)), Wait)
+    may = begin(replace(READ, may_copy=True), T).started("fibre", T).started("sim", later(0.06))
+    assert isinstance(decide(may.moved(0, "unacked"), later(0.1)), Wait)
+    assert isinstance(decide(may.moved(0, "unacked").moved(1, "acked"), later(0.1)), Wait)
+
+
+def test_a_small_read_on_a_lossy_link_leaves_over_two_links_at_once() -> None:
+    race = begin(replace(READ, duplicate=True), T).started("fibre", T)
+
+    assert decide(race, T) == Start("sim")

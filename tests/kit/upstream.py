@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from gateway.core.gate import Progress
 from gateway.core.keeping import Drop, Keep, Kept, Key
 from gateway.core.message import Arrived, NeverLeft, NoAnswer, Outbound, Outcome, Reply
 from gateway.core.route import Standing
@@ -28,7 +29,8 @@ class Line:
     sent: list[Outbound] = field(default_factory=list)
     cancelled: int = 0
 
-    async def send(self, outbound: Outbound) -> Outcome:
+    async def send(self, outbound: Outbound,
+                   tell: Callable[[Progress], None] | None = None) -> Outcome:
         """Remember ``outbound`` and do what the script says."""
         self.sent.append(outbound)
         delay, outcome = self.script[min(len(self.sent), len(self.script)) - 1]

@@ -1,7 +1,7 @@
 """Months of two links in minutes: seeded bursts of loss, every probe through the real detectors.
 
-    python -m tests.sim.days --mean 0.1 --mean 0.2 --mean 0.4 --seeds 20     skipping quiet stretches
-    python -m tests.sim.days --whole --hours 200                            every sample, for its speed
+    python -m tests.sim.days                           20 seeds a mean burst of 0.1, 0.2 and 0.4 s
+    python -m tests.sim.days --whole --seeds 2 --learn 0 --days 1     every sample, for the speed
 
 Each link has bursts in which everything is lost (exponential lengths, some 200 a day), and now and
 then a single lost packet. Echoes, lookups, handshakes and canaries go out at the cadence of
@@ -11,7 +11,7 @@ counted: no fault here lasts, so each time the active link is judged dead is a w
 
 Between bursts nothing can change a verdict, so those stretches may be skipped: every schedule
 keeps its phase, and what was answered meanwhile is counted. ``tests/sim/test_days.py`` shows that
-the turns are the same, one by one. The weather is drawn by time, not by packet, for the same reason.
+the turns are the same, one by one. Weather is drawn by time, not by packet, for the same reason.
 """
 
 import argparse
@@ -230,7 +230,7 @@ class Days:
         self._later(due, n, token, Sample(link, target, layer, False, sent, due, anchor,
                                           detail=detail, seq=line.turn))
         if layer == "echo":
-            late = self.now + line.detector.echo_late_s + 1e-6  # no less, whatever floats make of it
+            late = self.now + line.detector.echo_late_s + 1e-6  # whatever floats do
             self._later(Mono(late), n, -1, None)
 
     def _later(self, at: Mono, n: int, token: int, sample: Sample | None) -> None:

@@ -42,7 +42,7 @@ from gateway.core.maintenance import Window
 from gateway.core.message import Answer, Outbound, Reply, Request, Told, first
 from gateway.core.mode import Transition
 from gateway.core.pack import Pack, Route
-from gateway.core.route import Switched
+from gateway.core.route import Switched, preference
 from gateway.flow.board import Board
 from gateway.flow.forward import Forwarder
 from gateway.flow.serve import Policy, Serve
@@ -242,9 +242,16 @@ class Story:
         """Write down what the board tells."""
         self.say(f"told {type(transition).__name__} {getattr(transition, 'link', '')} "
                  f"{getattr(transition, 'before', '')}>{getattr(transition, 'after', '')}")
-        if isinstance(transition, Switched):
+        if isinstance(transition, Switched) and not self._is_failback(transition):
             self.moves.append(Move(self.clock.now(), "switch", transition.before,
                                    transition.after, cause=transition.cause))
+
+    def _is_failback(self, switched: Switched) -> bool:
+        """Whether it leads back to a link that is preferred: that is due when the hold and the
+        ramp are over, minutes after the fault, whatever an upstream does in that moment."""
+        ranked = preference(self.script.links)
+        return "" not in (switched.before, switched.after) and (
+            ranked.index(switched.after) < ranked.index(switched.before))
 
     # --- the clients
 

@@ -31,6 +31,7 @@ from chaos.weather import (
     UpstreamStatus,
     Verb,
 )
+from gateway.core.gate import Progress
 from gateway.core.instant import Mono
 from gateway.core.link import Layer, Link, Probe, Sample
 from gateway.core.message import (
@@ -48,6 +49,9 @@ RETRANSMIT_S: Final = 0.2
 PROBE_TIMEOUT_S: Final = 0.8
 USER_TIMEOUT_S: Final = 1.5
 """TCP_USER_TIMEOUT of a link: data unacknowledged for so long ends the connection."""
+
+GATE_S: Final = 0.09
+"""How long a kernel hears nothing of bytes that it sent before somebody is told."""
 
 End: TypeAlias = Literal["crossed", "late", "reset"]
 
@@ -243,8 +247,10 @@ class SimSender:
         self._pooled = 0
         self.renewed += 1
 
-    async def send(self, outbound: Outbound) -> Outcome:
-        """Send over the simulated link; raises only cancellation."""
+    async def send(self, outbound: Outbound,
+                   tell: Callable[[Progress], None] | None = None) -> Outcome:
+        """Send over the simulated link; raises only cancellation. ``tell`` hears what a kernel
+        says of the bytes: nothing back ``GATE_S`` after they left, or acknowledged."""
         world, clock = self._world, self._world.clock
         sent = clock.now()
         refused = await self._connect(outbound, sent)
@@ -252,7 +258,15 @@ class SimSender:
             self._miss(outbound, "connect", sent, refused)
             return NeverLeft(self._link, refused)
         patience = sent + outbound.patience_s
-        end = await world.cross(self._link, "up", min(patience, clock.now() + USER_TIMEOUT_S))
+        until = min(patience, clock.now() + USER_TIMEOUT_S)
+        end = await world.cross(self._link, "up", min(until, clock.now() + GATE_S))
+        if end == "late":
+            self._tell(tell, "unacked")
+            self._see(Sample(self._link, outbound.upstream, "ack", False, sent, clock.now(),
+                             detail="unacked"))
+            end = await world.cross(self._link, "up", until)
+        if end == "crossed":
+            self._tell(tell, "acked")
         if end != "crossed":
             return self._nothing(outbound, sent, "reset")
         body = outbound.body if isinstance(outbound.body, bytes) else b""
@@ -267,6 +281,11 @@ class SimSender:
         if end != "crossed":
             return self._nothing(outbound, sent, "timeout" if end == "late" else "reset")
         return self._arrived(outbound, sent, upstream)
+
+    @staticmethod
+    def _tell(tell: Callable[[Progress], None] | None, progress: Progress) -> None:
+        if tell is not None:
+            tell(progress)
 
     async def _connect(self, outbound: Outbound, sent: Mono) -> Cause | None:
         world, clock = self._world, self._world.clock
