@@ -224,7 +224,7 @@ class Detector:
 
     def _missed(self, sample: Sample) -> None:
         if sample.anchor:
-            self._hold[1] += 1
+            self._hold[1] += sample.sent_at >= self._hold_from  # who left before lost nothing of it
             if sample.layer == "echo":
                 self.sums = self.sums.missed(self.learned.loss)
         elif sample.layer == "ack":

@@ -404,9 +404,14 @@ def _on_upstream(old: _Old, upstream: str, links: tuple[str, ...], paths: Paths,
 
 def _everywhere(readings: Mapping[str, PathReading], failing: list[str], rules: LinkRules
                 ) -> bool:
-    """What an upstream says of itself holds over any link; its silence needs them all."""
+    """What an upstream says of itself holds over any link; its silence needs them all.
+
+    That no address is found over the only link left is that link's resolvers' trouble first.
+    """
     if any(readings[link].unwell >= rules.upstream_failures for link in failing):
         return True
+    if len(readings) == 1 and all(readings[link].nameless for link in failing):
+        return False
     return len(failing) == len(readings)
 
 

@@ -202,9 +202,10 @@ def test_what_is_skipped_while_a_link_is_well_changes_no_turn_and_nothing_learne
 
 
 def test_round_trips_from_before_the_hold_do_not_lengthen_it() -> None:
-    play = Play(passes=lambda at: not 10.0 <= at < 14.0).run(14.6)
-    for n in range(40):  # they waited out the silence and came all at once
+    play = Play(LinkRules(site_jitter_s=0.0, hold_s=5.0),
+                passes=lambda at: not 10.0 <= at < 14.0).run(14.2)
+    for n in range(6):  # they waited out the silence and came all at once
         play.detector.see(Sample("fibre", ANCHORS[0].id, "echo", True, Mono(13.0), Mono(14.1), True,
                                  1100.0, seq=n))
-    play.run(14.0 + 60.0 + 3.0)
-    assert play.state == "UP"
+    assert play.state == "DOWN"
+    assert play.run(14.2 + 5.0 + 0.5).state == "UP"

@@ -226,6 +226,8 @@ def test_the_table_of_path_verdicts() -> None:
     assert judged(GOOD, FAILING) == [("ROUTE_FAULT", "sim")]
     nameless = PathReading(tried_at=Mono(99.5), failures=3, doubts=3, nameless=True)
     assert judged(nameless, GOOD) == [("DNS_FAULT", "fibre")]
+    assert judged(nameless, PathReading(), links=("fibre",)) == []  # its resolvers are in trouble
+    assert judged(nameless, nameless) == [("UPSTREAM_DOWN", "")]
     forged = PathReading(tried_at=Mono(99.5), doubts=1, wrong_peer=True)
     assert judged(forged, GOOD) == [("TLS_INTERCEPT", "fibre")]
     assert judged(forged, forged) == [("TLS_INTERCEPT", "fibre"), ("TLS_INTERCEPT", "sim")]
