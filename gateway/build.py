@@ -53,6 +53,7 @@ from gateway.edge.black_boxes import BlackBoxes
 from gateway.edge.clock import SystemClock
 from gateway.edge.http_in import Door, DoorSettings, Noted, server_context
 from gateway.edge.http_out import LinkSender, UpstreamAt
+from gateway.edge.netlink import Netlink
 from gateway.edge.outbox_store import OutboxStore
 from gateway.edge.probe import LinkProber
 from gateway.edge.record_store import RecordStore
@@ -163,6 +164,8 @@ class Gateway:
         self._boxes = BlackBoxes(self._config.state_dir)
         stack.push_async_callback(self._boxes.close)
         probers = self._open_links(stack)
+        carriers = Netlink(self._config.links, self._clock, self._board.see).start()
+        stack.push_async_callback(carriers.close)
         serve = self._serve()
         loops = await stack.enter_async_context(_loops())
         self._open_report(stack, loops)
