@@ -266,6 +266,7 @@ class Detector:
         """Count ``answers`` of anchors that came in a stretch where nothing was missed, instead
         of taking in each: for a simulation of months (tests/sim/days.py proves it the same)."""
         self._everyday[0] += answers
+        self._everyday[2] += answers  # signs of life: how wide the comb is
         self._hold[0] += answers
         self.sums = self.sums.quiet(self.learned.loss, answers)
 

@@ -209,3 +209,11 @@ def test_round_trips_from_before_the_hold_do_not_lengthen_it() -> None:
                                  1100.0, seq=n))
     assert play.state == "DOWN"
     assert play.run(14.2 + 5.0 + 0.5).state == "UP"
+
+
+def test_answers_that_are_counted_and_not_seen_are_signs_of_life_too() -> None:
+    play = Play().run(61.0)
+    before = play.detector.learned.interval_s
+    play.detector.quiet(240)
+    play.detector.judge(Circumstances(), (), Mono(121.5))
+    assert play.detector.learned.interval_s == pytest.approx(before, abs=0.001)
