@@ -40,6 +40,8 @@ KNOWN_BY: Final[dict[str, set[str]]] = {
                 "edge.admin", "edge.dial", "edge.probe", "edge.resolver"},
     "multidict": {"edge.http_answer", "edge.http_out", "edge.http_wire"},
     "yarl": {"edge.http_out"},
+    "icalendar": {"edge.calendar"},
+    "recurring_ical_events": {"edge.calendar"},
     "aiomqtt": {"edge.mqtt"},
     "paho": {"edge.mqtt"},
     "prometheus_client": {"edge.admin"},
