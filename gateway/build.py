@@ -27,7 +27,8 @@ from gateway.core.blackbox import Recording
 from gateway.core.exchange import UpstreamRules
 from gateway.core.link import Link, LinkTurned, Probe
 from gateway.core.mode import Transition
-from gateway.core.report import alarm, happening, state
+from gateway.core.quota import Overlay, PlanView
+from gateway.core.report import alarm, happening, quota_alarm, quota_told, state
 from gateway.core.route import Switched
 from gateway.core.status import MqttView, OutboxView, Rest, StoreView, document
 from gateway.core.telemetry import (
@@ -47,12 +48,13 @@ from gateway.core.telemetry import (
     StoreTold,
     event,
 )
-from gateway.edge import link_memory, log, mqtt
+from gateway.edge import link_memory, log, mqtt, quota_file
 from gateway.edge.admin import Admin
 from gateway.edge.black_boxes import BlackBoxes
 from gateway.edge.clock import SystemClock
 from gateway.edge.http_in import Door, DoorSettings, Noted, server_context
 from gateway.edge.http_out import LinkSender, UpstreamAt
+from gateway.edge.meter import Meter
 from gateway.edge.netlink import Netlink
 from gateway.edge.outbox_store import OutboxStore
 from gateway.edge.probe import LinkProber
@@ -65,6 +67,7 @@ from gateway.errors import GatewayError, KeysMissing, StoreFull
 from gateway.flow.board import Board, tenants_of
 from gateway.flow.forward import Forwarder
 from gateway.flow.prune import prune
+from gateway.flow.quota import Quota
 from gateway.flow.remember import remember
 from gateway.flow.report import Connect, Identity, Report, Sources
 from gateway.flow.serve import Policy, Serve
@@ -89,6 +92,9 @@ LINKS: Final = "links.json"
 
 GAPS: Final = "gaps.json"
 """The file in the state directory that keeps what the gaps of each link have taught."""
+
+QUOTA: Final = "quota.json"
+"""The file in the state directory that keeps what metered links have carried this month."""
 
 ORDERLY: Final = "orderly"
 """The file in the state directory that says the last run ended in good order."""
@@ -153,6 +159,12 @@ class Gateway:
                             _share(config.gateway.name), self._recorded, config.steering,
                             config.failback)
 
+        self._quota = Quota(
+            config.plans, Meter({link.id: (link.interface, link.source) for link in config.links}),
+            quota_file.read(config.state_dir / QUOTA),
+            lambda used: quota_file.write(config.state_dir / QUOTA, used), self._board,
+            self._clock, self._quota_news)
+
     async def start(self, stack: AsyncExitStack) -> None:
         """Open stores, links, ports and loops; ready when it returns."""
         for warning in self._config.warnings:
@@ -172,13 +184,16 @@ class Gateway:
         loops(Watch(self._board, probers, self._config.links, self._clock, self._rng,
                     self._canaries(), self._alive()).run())
         self._standby = Standby(self._board, self._senders, self._paths, self._metered,
-                                self._clock, self._config.failback.warm_most)
+                                self._clock, self._config.failback.warm_most,
+                                frozenset(link for link, (plan, _) in self._config.plans.items()
+                                          if plan.small))
         loops(self._standby.run())
         loops(Sweep(self._board, self._senders, lambda: self._tunnels, self._standby.declared,
                     self._config.failback.tunnel_gap_s, self._clock).run())
         loops(prune(tuple(self._records.values()), self._clock))
         loops(remember(lambda: link_memory.write_learned(
             self._config.state_dir / GAPS, self._board.learned()), self._clock))
+        loops(self._quota.run())
         await self._first_look()
         await self._open_tunnels(stack)
         self._door = Door(self._door_settings(), self._config.tenants, self._upstreams_of(),
@@ -355,6 +370,15 @@ class Gateway:
             if self._tunnels is not None:
                 self._tunnels.reset_link(link)
 
+    def _quota_news(self, link: str, before: Overlay, plan: PlanView) -> None:
+        """A metered link's plan became low or out, or is neither any more."""
+        LOG.log(logging.WARNING if plan.overlay else logging.INFO, "a plan changed", extra={
+            "link": link, "before": before, "after": plan.overlay, "share": round(plan.share, 3),
+            "days_left": plan.days_left})
+        self._tell(quota_told(before, plan))
+        if self._report is not None:
+            self._report.changed()
+
     # --- requests
 
     def _serve(self) -> Serve:
@@ -366,9 +390,9 @@ class Gateway:
         policies = {
             (tenant.ods, client.id): Policy(client.copies == "marked", client.pinned_link)
             for tenant in config.tenants for client in tenant.clients}
-        forwarder = Forwarder(self._senders, self._board, self._clock)
+        forwarder = Forwarder(self._senders, self._board, self._clock, self._quota.spent)
         return Serve(upstreams, policies, self._board, forwarder, self._records, self._clock,
-                     self._via, self._tally)
+                     self._via, self._tally, self._quota.barred)
 
     @property
     def _via(self) -> str:
@@ -481,7 +505,8 @@ class Gateway:
     def _state(self) -> State:
         wall = self._clock.wall()
         outbox = self._outbox_now()
-        return state(self._board.view(), tuple(self._alarms.values()), outbox, self._config_hash,
+        alarms = (*self._alarms.values(), *(quota_alarm(*each) for each in self._quota.alarms()))
+        return state(self._board.view(), alarms, outbox, self._config_hash,
                      self._clock.now() - self._begun, wall)
 
     def _outbox_now(self) -> OutboxNow:
@@ -507,7 +532,8 @@ class Gateway:
                                                  report.since_s),
             0 if self._tunnels is None else self._tunnels.count(), self._warm(),
             in_flight={tenant.ods: self._door.in_flight(tenant.ods)
-                       for tenant in self._config.tenants})
+                       for tenant in self._config.tenants},
+            plans=self._quota.views())
         return document(self._board.view(), rest)
 
     def _warm(self) -> tuple[tuple[str, str, str, int], ...]:

@@ -55,9 +55,9 @@ KNOWN_BY: Final[dict[str, set[str]]] = {
     "uvloop": {"__main__"},
     "time": {"edge.clock"},
     "random": {"build"},  # elsewhere Random may be named as a type, never called into being
-    "socket": {"edge.dial", "edge.gate", "edge.http_in", "edge.http_out", "edge.mqtt",
-               "edge.netlink", "edge.probe",
-               "edge.resolver", "edge.service", "edge.tunnel"},
+    "socket": {"edge.dial", "edge.gate", "edge.http_in", "edge.http_out",
+               "edge.meter", "edge.mqtt", "edge.netlink", "edge.probe", "edge.resolver",
+               "edge.service", "edge.tunnel"},
     "aiodns": {"edge.resolver"},
     "pycares": {"edge.resolver"},
     "pyroute2": {"edge.netlink"},

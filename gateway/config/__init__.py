@@ -21,6 +21,7 @@ from gateway.core.failback import FailbackRules
 from gateway.core.link import Link, LinkRules, Probe
 from gateway.core.maintenance import Window
 from gateway.core.pack import Pack
+from gateway.core.quota import Carrier, Plan
 from gateway.core.steer import SteerRules
 from gateway.errors import ConfigMistakes
 
@@ -73,6 +74,7 @@ class Config:
     warnings: tuple[str, ...] = ()
     steering: SteerRules = field(default_factory=SteerRules)
     failback: FailbackRules = field(default_factory=FailbackRules)
+    plans: Mapping[str, tuple[Plan, Carrier | None]] = field(default_factory=dict)
 
     @property
     def state_dir(self) -> Path:
@@ -137,7 +139,7 @@ class _Reader:
             self.secret(file.store.device_key, ("store", "device_key")),
             tuple(rules.warnings(file, files.interfaces() if self.look else None)),
             SteerRules(**file.model_dump(include={"steering"})["steering"]),
-            FailbackRules(**file.model_dump(include={"failback"})["failback"]))
+            FailbackRules(**file.model_dump(include={"failback"})["failback"]), self.plans())
 
     def there(self, path: str, where: Where) -> str:
         """A path, looked for."""
@@ -182,6 +184,22 @@ class _Reader:
             for n, each in enumerate(link.probes))
         return Link(link.id, link.priority, link.kind, link.metered, link.interface, link.source,
                     link.resolvers, probes, link.tcp_user_timeout_ms)
+
+    def plans(self) -> dict[str, tuple[Plan, Carrier | None]]:
+        """The plans of metered links, with what the carrier said last."""
+        found: dict[str, tuple[Plan, Carrier | None]] = {}
+        for each in self.file.links:
+            if each.plan is None:
+                continue
+            plan = Plan(**each.plan.model_dump())
+            carrier = None
+            if plan.carrier_bytes >= 0:
+                try:
+                    carrier = Carrier(plan.carrier_bytes, to_wall(plan.carrier_at, "start"))
+                except ValueError:
+                    continue  # noted by rules.check
+            found[each.id] = (plan, carrier)
+        return found
 
     def tenant(self, number: int, tenant: tables.Tenant) -> Tenant:
         clients = tuple(self.client(("tenants", number, "clients", n), each)

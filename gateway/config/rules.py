@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from gateway.config.mistakes import Mistakes, Where
 from gateway.config.tables import File, Link, Upstream
 from gateway.config.times import to_wall
+from gateway.core.quota import Plan as PlanRules
 
 
 def check(file: File, mistakes: Mistakes) -> None:
@@ -130,6 +131,20 @@ def _link(file: File, number: int, link: Link, mistakes: Mistakes) -> None:
             mistakes.add((*here, "resolvers", index), "must be an IP address, or IPv4:port",
                          resolver)
     _probes(file, here, link, mistakes)
+    _plan(here, link, mistakes)
+
+
+def _plan(here: tuple[str | int, ...], link: Link, mistakes: Mistakes) -> None:
+    if link.plan is None:
+        return
+    plan = PlanRules(**link.plan.model_dump())
+    if not link.metered:
+        mistakes.add((*here, "plan"), "a link with a plan must be metered")
+    if plan.carrier_bytes >= 0:
+        try:
+            to_wall(plan.carrier_at, "start")
+        except ValueError as error:
+            mistakes.add((*here, "plan", "carrier_at"), str(error), plan.carrier_at)
 
 
 def _probes(file: File, here: tuple[str | int, ...], link: Link, mistakes: Mistakes) -> None:

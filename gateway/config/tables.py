@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_mod
 
 from gateway.core.failback import FailbackRules
 from gateway.core.link import LinkRules
+from gateway.core.quota import Plan as PlanRules
 from gateway.core.steer import SteerRules
 
 Ident: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -140,6 +141,9 @@ class Probe(Table):
     ca_file: str = Field("", description="PEM of the CA, for tls; empty: the system's")
 
 
+Plan: Final = table_of(PlanRules, "Plan")
+
+
 class Link(Table):
     id: Ident = Field(description="name of the link")
     kind: str = Field("other", pattern=r"^[a-z0-9-]{1,20}$", description="fibre, sim, ...")
@@ -150,6 +154,8 @@ class Link(Table):
     resolvers: Texts = Field((), description="its own DNS servers; empty: the system's")
     tcp_user_timeout_ms: int = Field(1500, ge=100, le=60000,
                                      description="age of unacknowledged data that ends a socket")
+    plan: Plan | None = Field(  # type: ignore[valid-type]
+        None, description="what a metered link's carrier sold")
     probes: Annotated[tuple[Probe, ...], Field(strict=False)] = Field(
         (), description="at least two targets that are no upstream")
 

@@ -52,6 +52,8 @@ CONNECT_S: Final = 1.5
 """Name, TCP and TLS together: fits one SYN retransmission (links.md section 17)."""
 
 RETRY_AFTER_S: Final = 10
+SHED_AFTER_S: Final = 300
+"""A client that is not clinical looks again after so long: links heal in minutes, not seconds."""
 
 Answered: TypeAlias = Literal["live", "copy", "refused", "failed", "unknown"]
 
@@ -81,6 +83,10 @@ class Facts:
     standing: Standing
     is_dated: bool = True
     """Whether ``begun_wall`` was trusted: a copy of unsure date could later pass for younger."""
+    barred: frozenset[str] = frozenset()
+    """Links whose plan this use may not burn now (core/quota.py): empty for clinical traffic."""
+    unhedged: frozenset[str] = frozenset()
+    """Links whose slice for second sends is spent; rescue after a failure goes there still."""
 
     @property
     def is_read(self) -> bool:
@@ -180,6 +186,11 @@ Question: TypeAlias = Forward | LookUp | Store | Forget | Done
 def begin(facts: Facts) -> Question:
     """Return the first question about an admitted request."""
     standing = facts.standing
+    if standing.links and all(link in facts.barred for link in standing.links):
+        return Done(refusal(
+            503, "throttled", "Only a link that is paid by the byte is left, and its plan does not "
+            "allow this kind of traffic now. Bookings and clinical reads go on.", facts.via,
+            SHED_AFTER_S), "refused", "", 0)
     asked_in_vain = standing.upstream_down and not standing.trial
     if standing.links and not (facts.is_read and asked_in_vain):
         return Forward(facts, _plan(facts), _outbound(facts))
@@ -225,10 +236,24 @@ def is_evidence(arrived: Arrived, facts: Facts) -> bool:
 def _plan(facts: Facts) -> Plan:
     read = facts.is_read
     patience = facts.matched.route.patience_s if read else WRITE_PATIENCE_S
-    return Plan(facts.standing.links, read, patience,
-                facts.standing.hedge_after_s if read else (), facts.standing.proven,
+    return Plan(unbarred(facts, facts.standing.links), read, patience, _hedges(facts),
+                facts.standing.proven,
                 isinstance(facts.request.body, Streamed), not facts.standing.upstream_down,
-                read and facts.standing.double, facts.standing.metered, read and facts.may_copy)
+                read and facts.standing.double and bool(_hedges(facts)), facts.standing.metered,
+                read and facts.may_copy)
+
+
+def unbarred(facts: Facts, links: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of ``links`` that the use of this request may burn."""
+    return tuple(link for link in links if link not in facts.barred)
+
+
+def _hedges(facts: Facts) -> tuple[tuple[str, float], ...]:
+    """The waits before a read also starts on the next link: none where its slice is spent."""
+    links = unbarred(facts, facts.standing.links)
+    if not facts.is_read or (len(links) > 1 and links[1] in facts.unhedged):
+        return ()
+    return facts.standing.hedge_after_s
 
 
 def _outbound(facts: Facts) -> Outbound:

@@ -16,13 +16,14 @@ Rule 4: what is not known is said so: without a count from the month's beginning
 
 import calendar
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, Literal, TypeAlias, get_args
 
 from gateway.core.instant import Wall
 from gateway.core.london import local, midnight
-from gateway.core.message import Request, Streamed
+from gateway.core.message import Arrived, Body, Request, Streamed
 from gateway.core.pack import READS, Matched
 
 Use: TypeAlias = Literal["clinical", "other", "background", "prefetch", "bulk", "hedges", "probes"]
@@ -296,6 +297,26 @@ def use_of(matched: Matched, request: Request) -> Use:
     return "background" if route.is_read else "other"
 
 
+def bytes_of(matched: Matched, request: Request, arrived: Arrived | None, links: Iterable[str]
+             ) -> list[tuple[str, Use, int]]:
+    """Return what each send of a request (over ``links``) moved, as (link, use, bytes of bodies).
+
+    The reply is the winner's; a send that lost was a hedge and is charged the reply too, which is
+    what it may have cost. Heads and TLS are not counted here: they stay with ``probes``.
+    """
+    use = use_of(matched, request)
+    reply = 0 if arrived is None else _size(arrived.reply.body)
+    found: list[tuple[str, Use, int]] = []
+    for link in links:
+        wins = arrived is None or arrived.link == link
+        found.append((link, use if wins else "hedges", _size(request.body) + reply))
+    return found
+
+
+def _size(body: Body) -> int:
+    return (body.length or 0) if isinstance(body, Streamed) else len(body)
+
+
 def view(link: str, used: Used, plan: Plan, wall: Wall) -> PlanView:
     """Return everything about one plan at ``wall``."""
     by = uses(used)
@@ -303,4 +324,9 @@ def view(link: str, used: Used, plan: Plan, wall: Wall) -> PlanView:
     return PlanView(link, plan.month_bytes, used.total, used.whole, share(used, plan),
                     burn(plan, wall), days_left(used, plan, wall), overlay(used, plan, wall),
                     tuple(by.items()), tuple(use for use in USES if use in barred(used, plan)),
-                    "device" if life else "unknown", price(used, plan))
+                    _counter(life), price(used, plan))
+
+
+def _counter(life: str) -> str:
+    """By what is counted: a device, or only our own requests' bodies."""
+    return "own" if life.startswith("own/") else "device" if life else "unknown"

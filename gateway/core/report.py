@@ -9,6 +9,7 @@ from gateway.core.course import RampTold, SweepTold
 from gateway.core.instant import Mono, Wall
 from gateway.core.link import CARRIES, OUT_OF_USE, UNPROVED, LinkTurned
 from gateway.core.mode import BoardView, ModeTurned, Transition
+from gateway.core.quota import Overlay, PlanView
 from gateway.core.route import Switched
 from gateway.core.steer import ClassMoved
 from gateway.core.telemetry import (
@@ -24,6 +25,8 @@ from gateway.core.telemetry import (
     ModeNow,
     OutboxNow,
     PathNow,
+    QuotaCode,
+    QuotaTold,
     RampStep,
     Reason,
     State,
@@ -126,6 +129,22 @@ def _lost_links(view: BoardView, wall: Wall) -> tuple[Alarm, ...]:
         since = max(link.since for link in lost)
         return (Alarm("one_link", "major", dated(Mono(since), wall, now), lost[0].id),)
     return ()
+
+
+QUOTAS: Final[dict[Overlay, QuotaCode]] = {
+    "": "", "QUOTA_LOW": "quota_low", "QUOTA_OUT": "quota_out"}
+
+
+def quota_told(before: Overlay, plan: PlanView) -> QuotaTold:
+    """Return the event that a plan became low or out, or is neither any more."""
+    return QuotaTold(plan.link, QUOTAS[before], QUOTAS[plan.overlay], plan.share, plan.days_left)
+
+
+def quota_alarm(link: str, overlay: Overlay, since: Wall) -> Alarm:
+    """Return a plan that is low or out as an alarm."""
+    if overlay == "QUOTA_OUT":
+        return Alarm("quota_out", "major", ms(since), link)
+    return Alarm("quota_low", "minor", ms(since), link)
 
 
 def alarm(code: str, wall: Wall) -> Alarm:

@@ -21,6 +21,9 @@ in it (promise 9). Durations are seconds, ``None`` is "not known". The shape:
     outbox     {state, box, rows, bytes, oldest_s, dropped_total, high{a, b, c}} | absent
     mqtt       {connected, link, sess, since_s} | absent
     tunnels    {open}
+    plans[]    {link, month_bytes, total, whole, share, burn, days_left, overlay, barred[], counted,
+                price}: metered links, bytes of this month
+    slices[]   {link, use, bytes}
     warm[]     {link, tenant, upstream, declared}: idle connections that a link may hold
 """
 
@@ -32,6 +35,7 @@ from gateway.core.failback import share
 from gateway.core.instant import Mono, Wall
 from gateway.core.marking import stamp
 from gateway.core.mode import BoardView, Silences
+from gateway.core.quota import PlanView
 from gateway.core.steer import Figures
 
 
@@ -104,6 +108,7 @@ class Rest:
     tunnels: int = 0
     warm: tuple[tuple[str, str, str, int], ...] = ()
     in_flight: Mapping[str, int] = field(default_factory=dict)
+    plans: tuple[PlanView, ...] = ()
 
 
 def document(view: BoardView, rest: Rest) -> dict[str, object]:
@@ -120,6 +125,10 @@ def document(view: BoardView, rest: Rest) -> dict[str, object]:
                       for tenant, count in sorted(rest.in_flight.items())],
         "stores": [asdict(each) for each in rest.store],
         "tunnels": {"open": rest.tunnels},
+        "plans": [{name: figure for name, figure in asdict(plan).items() if name != "by"}
+                  for plan in rest.plans],
+        "slices": [{"link": plan.link, "use": use, "bytes": size}
+                   for plan in rest.plans for use, size in plan.by],
         "warm": [dict(zip(("link", "tenant", "upstream", "declared"), row, strict=True))
                  for row in rest.warm],
     }

@@ -53,10 +53,13 @@ Reason: TypeAlias = VerdictKind | Literal["MAINTENANCE", "ROLLED_BACK", ""]
 """Why a link, a mode or the active link changed: a verdict, announced work, or healed."""
 AlarmCode: TypeAlias = Literal[
     "no_path", "one_link", "copy_stale", "store_damaged", "store_full", "keys_missing",
-    "certificate", "clock", "outbox_full", "flows_on_wrong_link"]
+    "certificate", "clock", "outbox_full", "flows_on_wrong_link",
+    "quota_low", "quota_out"]
+QuotaCode: TypeAlias = Literal["", "quota_low", "quota_out"]
 ClockCode: TypeAlias = Literal["ntp", "rtc", "none"]
 EventKind: TypeAlias = Literal[
-    "start", "stop", "link", "verdict", "mode", "switch", "class", "ramp", "flows", "store", "gap"]
+    "start", "stop", "link", "verdict", "mode", "switch", "class", "ramp", "flows", "quota",
+    "store", "gap"]
 MessageKind: TypeAlias = Literal["birth", "presence", "state", "hb", "evt"]
 
 UNLISTED: Final = "unlisted"
@@ -209,6 +212,20 @@ class FlowsTold:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaTold:
+    """A metered link's plan became low or out, or (``after`` empty) is neither any more.
+
+    ``share`` of the month's bytes is used; ``days_left`` None: the month ends first.
+    """
+
+    link: Id
+    before: QuotaCode
+    after: QuotaCode
+    share: float
+    days_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoreTold:
     """A store was set aside, is full, has lost its keys, or is well again."""
 
@@ -230,11 +247,11 @@ class Gap:
 
 Happening: TypeAlias = (
     Started | Stopped | LinkMoved | VerdictTold | ModeChanged | SwitchTold | ClassTold | RampStep
-    | FlowsTold | StoreTold | Gap)
+    | FlowsTold | QuotaTold | StoreTold | Gap)
 KINDS: Final[dict[str, type[Happening]]] = {
     "start": Started, "stop": Stopped, "link": LinkMoved, "verdict": VerdictTold,
     "mode": ModeChanged, "switch": SwitchTold, "class": ClassTold, "ramp": RampStep,
-    "flows": FlowsTold, "store": StoreTold, "gap": Gap}
+    "flows": FlowsTold, "quota": QuotaTold, "store": StoreTold, "gap": Gap}
 _KIND_OF: Final = {shape: kind for kind, shape in KINDS.items()}
 
 

@@ -59,6 +59,11 @@ _GAUGES: Final = (
      ("link",)),
     ("steering.cleared", "flows", "flows_on_wrong_link",
      "flows on a backup whose traffic has gone back", ("link",)),
+    ("plans", "total", "plan_bytes", "bytes of this month over a metered link", ("link",)),
+    ("plans", "share", "plan_share", "share of the month's bytes that is used", ("link",)),
+    ("plans", "days_left", "plan_days_left", "days until it is spent; absent: not this month",
+     ("link",)),
+    ("slices", "bytes", "plan_slice_bytes", "bytes of this month by use", ("link", "use")),
     ("stores", "copies", "store_copies", "copies held", ("tenant",)),
     ("stores", "bytes", "store_bytes", "bytes on disk", ("tenant",)),
 )

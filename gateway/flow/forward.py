@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeAlias
 
 from gateway.core.course import completions
-from gateway.core.exchange import Facts, Forward, is_evidence, vet
+from gateway.core.exchange import Facts, Forward, is_evidence, unbarred, vet
 from gateway.core.gate import Progress
 from gateway.core.hedge import Lost, Peek, Race, Start, Wait, Won, begin, decide
 from gateway.core.instant import Mono
 from gateway.core.message import Arrived, Outcome, Streamed
 from gateway.core.pack import Traffic
+from gateway.core.quota import Use, bytes_of
 from gateway.core.route import Standing
 from gateway.core.steer import Completion
 from gateway.ports import Clock, Sender
@@ -57,8 +58,10 @@ async def nothing_kept() -> bool:
 class Forwarder:
     """Performs ``Forward`` questions over the senders of all links."""
 
-    def __init__(self, senders: Mapping[str, Sender], board: Board, clock: Clock) -> None:
+    def __init__(self, senders: Mapping[str, Sender], board: Board, clock: Clock,
+                 spent: Callable[[str, Use, int], None] = lambda *_: None) -> None:
         self._senders = senders
+        self._spent = spent
         self._board = board
         self._clock = clock
 
@@ -120,6 +123,10 @@ class Forwarder:
     def _tell_ends(self, race: Race, end: Won | Lost, facts: Facts) -> None:
         """Say what each send of a race cost on its link."""
         won = end if isinstance(end, Won) else None
+        arrived = None if won is None else won.arrived
+        for link, use, size in bytes_of(facts.matched, facts.request, arrived,
+                                        [each.link for each in race.attempts]):
+            self._spent(link, use, size)
         for link, completion in completions(race, won, self._clock.now()):
             self._board.completed(link, facts.request.upstream, facts.traffic,
                                   facts.matched.route.id, completion)
@@ -147,7 +154,7 @@ class Forwarder:
             request.tenant, request.upstream, pinned, asking=False, traffic=facts.traffic,
             serial=request.serial, route=facts.matched.route.id)
         dead = frozenset(link for link, state in standing.states if state == "DOWN")
-        return race.told(standing.links, dead)
+        return race.told(unbarred(facts, standing.links), dead)
 
 
 def _close_losers(race: Race, end: Won | Lost) -> None:

@@ -23,6 +23,7 @@ from gateway.core.exchange import (
 from gateway.core.keeping import Drop, Kept, Key, key_of, leave
 from gateway.core.message import Answer, Request, Told
 from gateway.core.pack import match, traffic_of
+from gateway.core.quota import Use, use_of
 from gateway.errors import GatewayError
 from gateway.flow.forward import Forwarder, Standings
 from gateway.ports import Clock, Records
@@ -45,7 +46,9 @@ class Serve:
         self, upstreams: Mapping[str, UpstreamRules], policies: Mapping[tuple[str, str], Policy],
         board: Standings, forwarder: Forwarder, records: Mapping[str, Records], clock: Clock,
         via: str, told: Callable[[Told], None],
+        barred: Callable[[Use], frozenset[str]] = lambda _: frozenset(),
     ) -> None:
+        self._barred = barred
         self._upstreams = upstreams
         self._policies = policies
         self._board = board
@@ -92,7 +95,8 @@ class Serve:
             traffic=traffic_of(matched, request), serial=request.serial, route=matched.route.id)
         return Facts(request, upstream, matched, leave(policy.takes_copies, request), self._via,
                      self._clock.now(), self._clock.wall(), standing,
-                     self._clock.wall_is_trusted())
+                     self._clock.wall_is_trusted(), self._barred(use_of(matched, request)),
+                     self._barred("hedges"))
 
     async def _forward(self, question: Forward, pinned: str) -> Question:
         request = question.facts.request

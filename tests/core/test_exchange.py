@@ -294,3 +294,41 @@ def test_only_a_read_may_be_doubled_and_only_where_its_own_link_works_badly() ->
     assert forward(standing=bad).plan.duplicate
     assert not forward().plan.duplicate
     assert not forward(BOOK, standing=bad).plan.duplicate
+
+
+BULK = Route("bulk", "other", ("POST",), ".*")
+
+
+def test_what_a_plan_does_not_allow_is_refused_where_only_that_link_is_left() -> None:
+    asked = replace(facts(BULK, replace(NORMAL, links=("sim",))), barred=frozenset({"sim"}))
+
+    done = begin(asked)
+
+    assert isinstance(done, Done)
+    assert (done.answer.status, done.answered, done.sends) == (503, "refused", 0)
+    assert ("Retry-After", "300") in done.answer.headers
+    assert b"throttled" in done.answer.body  # type: ignore[operator]
+
+
+def test_a_barred_use_takes_the_link_without_a_meter_and_never_the_other() -> None:
+    asked = replace(facts(BULK, replace(NORMAL, links=("fibre", "sim"))), barred=frozenset({"sim"}))
+
+    question = begin(asked)
+
+    assert isinstance(question, Forward)
+    assert question.plan.links == ("fibre",)
+
+
+def test_a_spent_slice_for_hedges_stops_second_sends_and_no_rescue() -> None:
+    waits = (("fibre", 0.2), ("sim", 0.2))
+    standing = replace(NORMAL, links=("fibre", "sim"), hedge_after_s=waits, double=True)
+    asked = replace(facts(READ, standing), unhedged=frozenset({"sim"}))
+
+    question = begin(asked)
+
+    assert isinstance(question, Forward)
+    assert (question.plan.links, question.plan.hedge_after_s) == (("fibre", "sim"), ())
+    assert not question.plan.duplicate
+    free = begin(facts(READ, standing))
+    assert isinstance(free, Forward)
+    assert (free.plan.hedge_after_s, free.plan.duplicate) == (waits, True)
