@@ -433,8 +433,12 @@ def completions(race: Race, won: Won | None, now: Mono) -> tuple[tuple[str, Comp
 
     A send that was still under way when another one won is not ok (links.md section 9: a cancelled
     loser counts in P(fail)); ``Course`` counts it if it had the time that such a send usually
-    takes. A reply is a success whatever its status: the link brought it.
+    takes. A reply is a success whatever its status: the link brought it. Where nobody answered it
+    is the upstream that is gone, which says nothing of one link beside another (promise 6: such
+    failures would roll a ramp back, since the backup's are thinned by minutes of good ones).
     """
+    if won is None:
+        return ()
     found: list[tuple[str, Completion]] = []
     for attempt in race.attempts:
         match attempt.outcome:
@@ -442,7 +446,7 @@ def completions(race: Race, won: Won | None, now: Mono) -> tuple[tuple[str, Comp
                 body = arrived.reply.body
                 size = (body.length or 0) if isinstance(body, Streamed) else len(body)
                 found.append((attempt.link, Completion(now, arrived.took_s, True, size)))
-            case None if won is not None:
+            case None:
                 found.append((attempt.link, Completion(now, now - attempt.at, False)))
             case NoAnswer(_, cause, fresh) if fresh and cause not in NO_EVIDENCE:
                 found.append((attempt.link, Completion(now, math.inf, False)))

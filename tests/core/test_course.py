@@ -368,3 +368,11 @@ def test_an_upstream_that_is_slow_now_and_then_moves_nothing() -> None:
 def test_who_still_waits_when_nobody_won_says_nothing() -> None:
     race = Race(Plan(BOTH, True, 3.0), at(0), BOTH, (Attempt("fibre", at(0)),))
     assert completions(race, None, at(3)) == ()
+
+
+def test_an_upstream_that_nobody_reached_says_nothing_of_a_link() -> None:
+    """Found by Kent: with the supplier gone, its refusals rolled a ramp back."""
+    race = Race(Plan(BOTH, True, 3.0), at(0), BOTH, (
+        Attempt("fibre", at(0), NeverLeft("fibre", "connect")),
+        Attempt("sim", at(0.1), NeverLeft("sim", "connect"))))
+    assert completions(race, None, at(0.2)) == ()
