@@ -1,7 +1,8 @@
 """What a metered link may still carry this month: its plan, what was used, and who has to stop.
 
-Law (links.md section 12): clinical interactive traffic (bookings, and reads that a pack knows) is
-never cut, at any percentage: overage costs less than paper. All else has a slice of the plan or a
+Law (links.md section 12): clinical interactive traffic (bookings, and all that a pack names but
+as passing: reads, referrals, registrations, places) is never cut, at any percentage: overage costs
+less than paper. All else has a slice of the plan or a
 level of use from which it waits for a link without a meter.
 
 Rule 1: ``SHED`` and the slices are the whole truth about who is barred. A slice that is spent
@@ -290,8 +291,10 @@ def barred(used: Used, plan: Plan) -> frozenset[Use]:
 def use_of(matched: Matched, request: Request) -> Use:
     """Return what a request is to a plan, by the pack's route and the size of its body alone."""
     route = matched.route
-    if route.clinical or route.kind in READS or route.kind == "booking":
-        return "clinical"
+    if route.clinical or route.keep or route.kind in READS or route.kind == "booking":
+        return "clinical"  # ``keep``: a place or a service, without which nothing can be booked
+    if route.kind == "write":  # a referral, a registration; with a scan beside it, it may wait
+        return "other" if isinstance(request.body, Streamed) else "clinical"
     if isinstance(request.body, Streamed):
         return "bulk"
     return "background" if route.is_read else "other"

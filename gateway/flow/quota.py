@@ -18,6 +18,7 @@ from gateway.core.quota import (
     Used,
     barred,
     counted,
+    month_of,
     overlay,
     price,
     reconciled,
@@ -90,10 +91,13 @@ class Quota:
         wall = self._clock.wall()
         for link, (plan, carrier) in self._plans.items():
             reading = self._read(link)
+            used = self._used.get(link)
             if reading is not None:
-                used = counted(self._used.get(link), reading, plan, wall)
-                self._used[link] = reconciled(used, carrier)
-                self._note(link, plan, wall)
+                used = counted(used, reading, plan, wall)
+            elif used is None:  # no counter yet: what the carrier says holds all the same
+                used = Used(month_of(wall, plan.month_starts)[0])
+            self._used[link] = reconciled(used, carrier)
+            self._note(link, plan, wall)
         self._bar()
         self._board.priced({link: price(used, self._plans[link][0])
                             for link, used in self._used.items()},

@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from gateway.config.packs import find, read
 from gateway.core.instant import Wall
 from gateway.core.message import Request, Streamed
 from gateway.core.pack import OTHER_READ, OTHER_WRITE, Kind, Matched, Route
@@ -206,8 +207,9 @@ def test_the_curve_begins_at_nothing_ends_at_all_and_rests_at_weekends() -> None
 @pytest.mark.parametrize(("kind", "clinical", "streams", "expected"), [
     ("booking_read", False, False, "clinical"), ("record_read", False, False, "clinical"),
     ("booking", False, False, "clinical"), ("booking", False, True, "clinical"),
-    ("write", True, False, "clinical"), ("write", False, False, "other"),
-    ("write", False, True, "bulk"), ("other", False, True, "bulk"),
+    ("write", True, False, "clinical"), ("write", True, True, "clinical"),
+    ("write", False, False, "clinical"), ("write", False, True, "other"),
+    ("other", False, True, "bulk"), ("other", True, True, "clinical"),
 ])
 def test_a_request_is_to_the_plan_what_the_packs_route_says(
         kind: Kind, clinical: bool, streams: bool, expected: Use) -> None:
@@ -215,6 +217,18 @@ def test_a_request_is_to_the_plan_what_the_packs_route_says(
     route = Route("r", kind, ("POST",), ".*", clinical=clinical)
 
     assert use_of(Matched(route), _request(body)) == expected
+
+
+@pytest.mark.parametrize("name", ["bars-r4", "fhir-r4", "gp-connect-stu3"])
+def test_no_route_of_our_packs_waits_for_a_plan_but_bodies_over_a_mebibyte(name: str) -> None:
+    file = find(name, None)
+    assert file is not None
+    pack = read(file, [])
+    assert pack is not None
+
+    waiting = {route.id for route in pack.routes
+               if use_of(Matched(route), _request(b"x")) != "clinical"}
+    assert waiting <= {"metadata"}
 
 
 def test_what_no_pack_names_is_background_whatever_it_says_of_itself() -> None:

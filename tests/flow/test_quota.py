@@ -114,6 +114,18 @@ async def test_nothing_is_counted_into_a_month_that_the_clock_only_guesses() -> 
     assert world.quota.views() == ()
 
 
+async def test_without_a_counter_the_carriers_word_holds_and_the_source_is_unknown() -> None:
+    world = World(carrier=Carrier(1100 * MB, Wall(WALL - 3600.0)))
+    world.reading = None
+    await world.run(1)
+
+    (plan,) = world.quota.views()
+    assert (plan.overlay, plan.counted) == ("QUOTA_OUT", "unknown")
+    world.reading = Reading(77 * MB, "boot/1")  # it shows what came before it, too: not counted
+    await world.run(11)
+    assert world.quota.views()[0].total == 1100 * MB
+
+
 async def test_the_count_is_kept_every_five_minutes_and_at_the_end() -> None:
     world = World()
     await world.run(650)
