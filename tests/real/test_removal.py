@@ -67,7 +67,15 @@ async def site(folder: Path) -> AsyncIterator[tuple[Site, Provider]]:
                   "id": "over-the-backup", "pinned_link": "sim"}
         tables["tenants"][0]["clients"].append(pinned)  # type: ignore[index]
         async with Site(folder, tables).running() as made:
+            await both_up(made)
             yield made, provider
+
+
+async def both_up(made: Site) -> None:
+    """Wait until both links take new work: each proves itself first."""
+    async with asyncio.timeout(10):
+        while {each["state"] for each in (await made.status())["links"]} != {"UP"}:
+            await asyncio.sleep(0.05)
 
 
 async def read(made: Site, name: str, pinned: bool = False) -> tuple[int, str, bytes]:
