@@ -1,0 +1,1 @@
+"""The parts of the failover bench: origin, load, records, figures, parties, world, picture."""

@@ -1,0 +1,76 @@
+"""Our gateway under measurement: the configuration an expert writes for two unmetered links.
+
+Hold, damping and the limit of class moves are shortened, as the acceptance allows (not under
+flapping); everything else is the default. ``gaps`` sets m and R by hand, ``None`` leaves the device
+fresh.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tests.bench.rig.load import Stream
+from tests.bench.rig.place import ANCHOR_PORT, ANCHORS, ORIGIN, PORT
+from tests.kit.gateway import KEY, Site, sha256
+
+LINKS: Final = (("fibre", "a"), ("sim", "b"))
+GAPS: Final = (0.1, 200.0)  # m in seconds, R a day: what the acceptance sets
+HEAD: Final = f"X-Gateway-Key: {KEY}\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What differs between the rows."""
+
+    gaps: tuple[float, float] | None = GAPS
+    metered: bool = False
+    keep: bool = False
+    damped: bool = False
+    hold_s: float = 1.0
+
+
+def tables(setting: Setting) -> dict[str, Any]:
+    """Return the configuration as tables."""
+    judgement: dict[str, Any] = {"site_jitter_s": 0.0}
+    if setting.gaps:
+        judgement |= dict(zip(("gap_mean_s", "gaps_a_day"), setting.gaps, strict=True))
+    made: dict[str, Any] = {
+        "judgement": judgement,
+        "listen": {"connections_max": 2048},
+        "links": [_link(name, device, rank, metered=setting.metered and device == "b")
+                  for rank, (name, device) in enumerate(LINKS, 1)],
+        "tenants": [{"ods": "B81001", "requests_max": 2048, "clients": [
+            {"id": "desk", "key_sha256": sha256(KEY), "copies": "never"}]}],
+        "upstreams": [{"id": "up", "tenants": ["B81001"], "base_url": f"http://{ORIGIN}:{PORT}",
+                       "pack": "fhir-r4", **(
+                           {"keep": "continuity", "permitted_by": "the bench"}
+                           if setting.keep else {})}],
+    }
+    if not setting.damped:
+        judgement |= {"hold_s": setting.hold_s, "hold_most_s": setting.hold_s,
+                      "penalty_limit": 1e6, "penalty_release": 1e5}
+        made["failback"] = {"step_s": 0.2, "wait_most_s": 0.0}
+        made["steering"] = {"moves_per_hour": 100_000, "back_s": 2.0}
+    return made
+
+
+def _link(name: str, device: str, rank: int, metered: bool) -> dict[str, Any]:
+    probes = [{"id": f"anchor{n}", "kind": "tcp", "target": f"{address}:{ANCHOR_PORT}"}
+              for n, address in enumerate(ANCHORS, 1)]
+    return {"id": name, "priority": rank, "interface": device, "metered": metered,
+            "probes": probes}
+
+
+def stream(site: Site, name: str = "ours", **more: Any) -> Stream:
+    """Return a stream of requests to the gateway."""
+    head = HEAD + more.pop("head", "")
+    return Stream(name, site.port, "/B81001/up", head=head, **more)
+
+
+@asynccontextmanager
+async def ours(home: Path, setting: Setting) -> AsyncIterator[Site]:
+    """Run the real daemon, which stands where the calling thread stands: in ``edge``."""
+    async with Site(home, tables(setting)).running() as site:
+        yield site
