@@ -295,7 +295,8 @@ class Gateway:
             stack.push_async_callback(sender.close)
             self._resolvers[link.id], self._senders[link.id] = resolver, sender
             probers[link.id] = LinkProber(link, sender.dialler, self._clock,
-                                          self._config.rules.probe_timeout_s)
+                                          self._config.rules.probe_timeout_s, self._board.see)
+            stack.callback(probers[link.id].close)
         return probers
 
     def _upstreams_at(self, link: Link) -> dict[str, UpstreamAt]:

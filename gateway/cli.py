@@ -1,4 +1,4 @@
-"""The verbs beside ``run``: check, demo, status, keys. Here, and only here, we print.
+"""The verbs beside ``run``: check, demo, status, keys, anchor. Here, and only here, we print.
 
 Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 a promise broken (demo).
 """
@@ -29,12 +29,24 @@ A client asks  http(s)://DEVICE:PORT/{ods}/{upstream}/{rest}  as it would ask th
 the gateway carries the request over the best link, rescues what a dying link would have lost, and
 answers from an encrypted copy, marked with its age, when no way is left."""
 
+ANCHOR: Final = """Answer the signed echoes by which gateways tell a living link from a dead one.
+
+Run three, in different networks, one of them inside HSCN: an anchor that dies must not look like
+a dead link. Whoever has not the secret gets no answer at all, nothing is answered with more bytes
+than came, and no address is kept. Stops on TERM and then prints what it counted.
+
+  practice-gateway keys anchor > anchor.secret; chmod 600 anchor.secret
+  practice-gateway anchor --listen 0.0.0.0:4477 --secret anchor.secret
+
+Each device needs the same file, and a probe of kind "echo" on each link (config/practice.toml)."""
+
 FIRST_STEPS: Final = """first steps:
   practice-gateway demo                       watch a practice keep working while its links die
   practice-gateway keys client                an API key for a client, and the hash for the config
   practice-gateway check --config FILE        every mistake at once, with file, key, value and rule
   practice-gateway keys init --config FILE    make the keys that seal the copies
   practice-gateway run --config FILE          run (systemd unit: config/systemd/)
+  practice-gateway anchor --listen ADDR:PORT --secret FILE     answer echoes, on another machine
 
 exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 a promise broken (demo)"""
 
@@ -77,7 +89,33 @@ def parser() -> argparse.ArgumentParser:
         "Print a new API key once, and the hash that goes into the configuration. The key itself "
         "is stored nowhere: give it to the client, who sends it in X-Gateway-Key."))
     client.add_argument("--json", action="store_true", help="as JSON")
+    keys.add_parser("anchor", help="make the secret that links share with anchors", description=(
+        "Print a new secret once. Put it into a file (chmod 600) on each anchor and each device; "
+        "probes of kind echo name that file. To change it, give anchors both files for a while."))
+    _anchor(verbs.add_parser("anchor", help="answer the echoes of gateways", description=ANCHOR,
+                             formatter_class=argparse.RawDescriptionHelpFormatter))
     return top
+
+
+def _anchor(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--listen", metavar="ADDR:PORT", required=True, type=_place,
+                      help="where echoes come in by UDP, such as 0.0.0.0:4477 or [::]:4477")
+    verb.add_argument("--secret", metavar="FILE", required=True, type=Path, action="append",
+                      help="what gateways share with us (keys anchor); twice while it changes")
+    verb.add_argument("--tls-port", metavar="N", type=int, default=-1,
+                      help="the same over TLS, for networks that filter datagrams")
+    verb.add_argument("--certificate", metavar="FILE", type=Path, help="PEM chain for --tls-port")
+    verb.add_argument("--key", metavar="FILE", type=Path, help="its private key")
+    verb.add_argument("--http-port", metavar="N", type=int, default=-1,
+                      help="a fixed page for probes of kind http")
+    verb.add_argument("--json", action="store_true", help="ports and counters as JSON")
+
+
+def _place(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError("wants ADDR:PORT, such as 0.0.0.0:4477 or [::]:4477")
+    return host.strip("[]"), int(port)
 
 
 def _config(verb: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -95,7 +133,7 @@ def version() -> str:
 
 def act(asked: argparse.Namespace) -> int:
     """Do what ``asked`` says, ``run`` excepted; return the exit code."""
-    verbs = {"check": check, "demo": demo, "status": status, "keys": keys}
+    verbs = {"check": check, "demo": demo, "status": status, "keys": keys, "anchor": anchor}
     try:
         return verbs[asked.verb](asked)
     except ConfigMistakes as mistakes:
@@ -147,8 +185,11 @@ def demo(asked: argparse.Namespace) -> int:
 
 
 def keys(asked: argparse.Namespace) -> int:
-    """``keys init`` and ``keys client``."""
+    """``keys init``, ``keys client`` and ``keys anchor``."""
     from gateway.edge import vault  # only here: check and status need no cryptography
+    if asked.what == "anchor":
+        print(vault.new_shared_secret())
+        return DONE
     if asked.what == "client":
         key, digest = vault.new_api_key()
         if asked.json:
@@ -164,6 +205,26 @@ def keys(asked: argparse.Namespace) -> int:
         print(f"made: {name}")
     print(f"keys in {found.state_dir / 'keys'}: {'complete' if made else 'were complete'}. Keep a "
           "copy where no thief of this device finds it.")
+    return DONE
+
+
+def anchor(asked: argparse.Namespace) -> int:
+    """Answer echoes until TERM."""
+    from gateway.edge import anchor as service  # only here: no other verb answers echoes
+    if (asked.tls_port >= 0) != bool(asked.certificate and asked.key):
+        print("practice-gateway anchor: --tls-port, --certificate and --key go together",
+              file=sys.stderr)
+        return BAD_USAGE
+    tls = service.server_tls(asked.certificate, asked.key) if asked.certificate else None
+    host, port = asked.listen
+
+    def started(ports: str) -> None:
+        print(ports if asked.json else f"listening {ports}", flush=True)
+
+    counted = service.serve(host, port, service.secrets_in(asked.secret), asked.tls_port, tls,
+                            asked.http_port, started)
+    print(json.dumps(counted) if asked.json else
+          "stopped: " + ", ".join(f"{name} {count}" for name, count in counted.items()))
     return DONE
 
 

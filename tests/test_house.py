@@ -27,7 +27,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "flow": {"flow", "ports", "core", "errors"},
     "edge": {"edge", "ports", "core", "errors"},
     "build": {"config", "flow", "edge", "ports", "core", "errors"},
-    "cli": {"build", "config", "edge.vault", "core", "errors", "chaos"},  # vault: keys init, client
+    "cli": {"build", "config", "edge.vault", "edge.anchor", "core", "errors", "chaos"},  # verbs
     "__main__": {"cli", "build", "config", "errors"},
     "chaos": {"chaos"},  # through the front door, like everyone else
 }
@@ -55,9 +55,9 @@ KNOWN_BY: Final[dict[str, set[str]]] = {
     "uvloop": {"__main__"},
     "time": {"edge.clock"},
     "random": {"build"},  # elsewhere Random may be named as a type, never called into being
-    "socket": {"edge.dial", "edge.gate", "edge.http_in", "edge.http_out",
-               "edge.meter", "edge.mqtt", "edge.netlink", "edge.probe", "edge.resolver",
-               "edge.service", "edge.tunnel"},
+    "socket": {"edge.anchor", "edge.dial", "edge.echo", "edge.gate", "edge.http_in",
+               "edge.http_out", "edge.meter", "edge.mqtt", "edge.netlink", "edge.probe",
+               "edge.resolver", "edge.service", "edge.tunnel"},
     "aiodns": {"edge.resolver"},
     "pycares": {"edge.resolver"},
     "pyroute2": {"edge.netlink"},

@@ -17,6 +17,7 @@ from gateway.config import files, packs, rules, tables
 from gateway.config.mistakes import Mistakes, Where, validated
 from gateway.config.times import to_wall
 from gateway.core.access import Client, Tenant
+from gateway.core.echo import SECRET_BYTES_MIN
 from gateway.core.failback import FailbackRules
 from gateway.core.link import Link, LinkRules, Probe
 from gateway.core.maintenance import Window
@@ -123,6 +124,7 @@ class _Reader:
         self.look = look
         self.mistakes = mistakes
         self.pems: list[str] = []
+        self.warned: list[str] = []
 
     def config(self, path: Path) -> Config:
         file = self.file
@@ -137,7 +139,7 @@ class _Reader:
             tuple(self.upstream(n, each) for n, each in enumerate(file.upstreams)),
             known, self.windows(), tuple(self.pems),
             self.secret(file.store.device_key, ("store", "device_key")),
-            tuple(rules.warnings(file, files.interfaces() if self.look else None)),
+            (*rules.warnings(file, files.interfaces() if self.look else None), *self.warned),
             SteerRules(**file.model_dump(include={"steering"})["steering"]),
             FailbackRules(**file.model_dump(include={"failback"})["failback"]), self.plans())
 
@@ -161,6 +163,17 @@ class _Reader:
             files.must_read(found, where, self.mistakes)
         return found
 
+    def shared(self, reference: str, where: Where) -> str:
+        """The path of a secret shared with an anchor, looked at: how long, and open to whom."""
+        path = self.secret(reference, where)
+        if path and self.look:
+            words, warning = files.look_at_secret(path, SECRET_BYTES_MIN)
+            if words:
+                self.mistakes.add(where, words)
+            if warning and warning not in self.warned:
+                self.warned.append(warning)
+        return path
+
     def listen(self) -> tables.Listen:
         listen = self.file.listen
         return listen.model_copy(update={
@@ -180,7 +193,9 @@ class _Reader:
     def link(self, number: int, link: tables.Link) -> Link:
         probes = tuple(
             Probe(each.id, each.kind, each.target, each.path, each.expect,
-                  self.there(each.ca_file, ("links", number, "probes", n, "ca_file")))
+                  self.there(each.ca_file, ("links", number, "probes", n, "ca_file")),
+                  self.shared(each.secret, ("links", number, "probes", n, "secret")),
+                  each.tls_target)
             for n, each in enumerate(link.probes))
         return Link(link.id, link.priority, link.kind, link.metered, link.interface, link.source,
                     link.resolvers, probes, link.tcp_user_timeout_ms)

@@ -47,6 +47,22 @@ def must_read(path: str, where: Where, mistakes: Mistakes) -> bool:
     return True
 
 
+def look_at_secret(path: str, bytes_min: int) -> tuple[str, str]:
+    """Return (what is wrong with the secret in ``path``, what should be looked at); "" for neither.
+
+    White space round it does not count. What cannot be read is ``must_read``'s to tell.
+    """
+    try:
+        with open(path, "rb") as file:
+            length = len(file.read(4096).strip())
+            mode = os.fstat(file.fileno()).st_mode
+    except OSError:
+        return "", ""
+    short = f"must be at least {bytes_min} bytes, and {path} has {length}"
+    shared = f"{path}: others on this machine may read it; chmod 600"
+    return short if length < bytes_min else "", shared if mode & 0o077 else ""
+
+
 def fingerprint(path: str) -> str:
     """Return the SHA-256 of the first certificate (DER) in the PEM file ``path``.
 

@@ -165,6 +165,13 @@ def _probes(file: File, here: tuple[str | int, ...], link: Link, mistakes: Mista
         if probe.kind == "http" and not probe.expect:
             mistakes.add((*here, "probes", index, "expect"), "an http probe needs the body that "
                          "it must find: a captive portal answers too")
+        where = (*here, "probes", index)
+        if probe.kind == "echo" and not probe.secret:
+            mistakes.add((*where, "secret"), "an echo probe needs the secret that it shares with "
+                         "its anchor (make one with: practice-gateway keys anchor)")
+        for key in ("secret", "tls_target"):
+            if probe.kind != "echo" and getattr(probe, key):
+                mistakes.add((*where, key), f"is for echo probes only, this one is {probe.kind}")
     if len(good) < 2:
         mistakes.add((*here, "probes"), "needs at least two targets that are no upstream, so that "
                      f"one dead target is not a dead link (has {len(good)})")

@@ -19,6 +19,8 @@ Ident: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-
 Ods: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{3,12}$")]
 HostPort: TypeAlias = Annotated[str, StringConstraints(
     pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$")]
+OptionalHostPort: TypeAlias = Annotated[str, StringConstraints(
+    pattern=r"^$|^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$")]
 Reference: TypeAlias = Annotated[str, StringConstraints(
     pattern=r"^$|^file:.+$|^env:[A-Za-z_][A-Za-z0-9_]*(/.+)?$")]
 Sha256: TypeAlias = Annotated[str, StringConstraints(pattern=r"^$|^[0-9a-f]{64}$")]
@@ -31,6 +33,7 @@ WORDS_FOR: Final[dict[str, str]] = {
     r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$": "letters, digits, - and _; 64 at most",
     r"^[A-Za-z0-9]{3,12}$": "an ODS code: 3 to 12 letters and digits",
     r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$": "host:port, IPv6 in brackets",
+    r"^$|^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$": "host:port, IPv6 in brackets",
     r"^$|^file:.+$|^env:[A-Za-z_][A-Za-z0-9_]*(/.+)?$":
         'a reference, "file:/path" or "env:NAME", never the secret itself',
     r"^$|^[0-9a-f]{64}$": "64 lower-case hex digits (SHA-256)",
@@ -39,7 +42,7 @@ WORDS_FOR: Final[dict[str, str]] = {
 }
 """What a pattern says to a person."""
 
-SECRET_KEYS: Final = frozenset({"key", "key_sha256", "password", "device_key"})
+SECRET_KEYS: Final = frozenset({"key", "key_sha256", "password", "device_key", "secret"})
 """Keys whose values no mistake ever repeats: people paste the secret itself."""
 
 
@@ -134,11 +137,14 @@ Failback: Final = table_of(FailbackRules, "Failback")
 
 class Probe(Table):
     id: Ident = Field(description="name of the target")
-    kind: Literal["tcp", "tls", "http"] = Field(description="how it is asked")
+    kind: Literal["echo", "tcp", "tls", "http"] = Field(description="how it is asked")
     target: HostPort = Field(description="host:port, no upstream")
     path: str = Field("/", pattern=r"^/", description="path, for http")
     expect: str = Field("", max_length=4096, description="the body, for http, exactly")
     ca_file: str = Field("", description="PEM of the CA, for tls; empty: the system's")
+    secret: Reference = Field("", description="reference to what the anchor shares, for echo")
+    tls_target: OptionalHostPort = Field(
+        "", description="host:port of the anchor's TLS, for echo where datagrams are filtered")
 
 
 Plan: Final = table_of(PlanRules, "Plan")

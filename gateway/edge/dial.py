@@ -26,9 +26,22 @@ KEEPALIVE_PROBES: Final = 3
 _IP_BIND_ADDRESS_NO_PORT: Final = 24
 """Linux: choose the port at connect, so that one source address serves more than 28 k sockets."""
 _SO_BINDTODEVICE: Final = 25
+_IP_MTU_DISCOVER: Final = 10
+_IPV6_MTU_DISCOVER: Final = 23
+_PMTUDISC_PROBE: Final = 3
 
 AddrInfo: TypeAlias = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str,
                             tuple[object, ...]]
+
+
+def do_not_fragment(made: socket.socket, family: socket.AddressFamily) -> None:
+    """Set DF on what ``made`` sends, and ignore what the kernel believes of the path's MTU.
+
+    What is too long for the device itself fails with EMSGSIZE. On an IPv6 socket IPv4 counts too.
+    """
+    made.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+    if family == socket.AF_INET6:
+        made.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
 
 
 class Resolver(Protocol):
@@ -39,11 +52,16 @@ class Resolver(Protocol):
 
 
 class Dialler:
-    """Makes sockets for ``link``; must be made inside the running loop."""
+    """Makes sockets for ``link``; must be made inside the running loop.
+
+    ``mss_cap`` is the most bytes of a TCP segment on sockets made from now on, both ways; None
+    leaves it to the kernel. It is set where the link swallows large packets (MTU_HOLE).
+    """
 
     def __init__(self, link: Link, resolver: Resolver) -> None:
         self._link, self._resolver = link, resolver
         self._loop = asyncio.get_running_loop()
+        self.mss_cap: int | None = None
 
     def make_socket(self, info: AddrInfo) -> socket.socket:
         """Return a non-blocking socket for the address ``info``, bound to the link.
@@ -61,6 +79,26 @@ class Dialler:
             made.close()
             raise
         return made
+
+    def make_datagram_socket(self, family: socket.AddressFamily) -> socket.socket:
+        """Return a non-blocking UDP socket bound to the link, whose packets are never cut up.
+
+        Raises:
+            OSError: as ``make_socket``.
+        """
+        made = socket.socket(family, socket.SOCK_DGRAM, socket.IPPROTO_UDP)
+        try:
+            made.setblocking(False)
+            self._bind(made, family)
+            do_not_fragment(made, family)
+        except OSError:
+            made.close()
+            raise
+        return made
+
+    async def addresses(self, host: str, port: int) -> list[ResolveResult]:
+        """Return where ``host`` is, as this link's resolver says; raises OSError."""
+        return await self._resolver.resolve(host, port)
 
     def _bind(self, made: socket.socket, family: socket.AddressFamily) -> None:
         link = self._link
@@ -81,6 +119,8 @@ class Dialler:
         made.setsockopt(tcp, socket.TCP_KEEPIDLE, KEEPALIVE_S)
         made.setsockopt(tcp, socket.TCP_KEEPINTVL, KEEPALIVE_S)
         made.setsockopt(tcp, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+        if self.mss_cap is not None:  # before the connect: our SYN tells the peer to keep to it
+            made.setsockopt(tcp, socket.TCP_MAXSEG, self.mss_cap)
 
     def rest(self, transport: asyncio.BaseTransport | None, idle: bool) -> None:
         """Space the keepalives for a pooled connection (``idle``) or for one at work."""

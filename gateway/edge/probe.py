@@ -15,13 +15,15 @@ import contextlib
 import errno
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from gateway.core.echo import Loss
 from gateway.core.instant import Mono
 from gateway.core.link import Layer, Link, Probe, Sample
 from gateway.core.message import Cause
 from gateway.edge.dial import Dialler
+from gateway.edge.echo import EchoClient, context
 from gateway.ports import Clock
 
 REPLY_BYTES_MAX: Final = 64 * 1024
@@ -37,20 +39,25 @@ class NotTheEcho(Exception):
 class LinkProber:
     """Probes over ``link`` alone; implements ``ports.Prober``. Make it inside the running loop.
 
-    ``timeout_s`` is what LinkRules.probe_timeout_s says. CA files are read once, here.
+    ``timeout_s`` is what LinkRules.probe_timeout_s says. CA files and secrets are read once, here.
+    ``late`` is told of echoes that came after they were due. ``close`` it.
 
     Raises:
-        OSError, ssl.SSLError: a CA file cannot be read.
+        OSError, ssl.SSLError: a CA file or a secret cannot be read.
     """
 
-    def __init__(self, link: Link, dialler: Dialler, clock: Clock, timeout_s: float = 0.8) -> None:
+    def __init__(self, link: Link, dialler: Dialler, clock: Clock, timeout_s: float = 0.8,
+                 late: Callable[[Sample], None] = lambda sample: None) -> None:
         self._link, self._dialler, self._clock = link, dialler, clock
         self._timeout_s = timeout_s
-        self._contexts = {probe.ca_file: _context(probe.ca_file) for probe in link.probes
+        self._contexts = {probe.ca_file: context(probe.ca_file) for probe in link.probes
                           if probe.kind == "tls"}
+        self._echo = EchoClient(link, dialler, clock, timeout_s, late)
 
     async def ask(self, probe: Probe) -> Sample:
         """Ask ``probe`` once and wait at most ``timeout_s``, name and handshake included."""
+        if probe.kind == "echo":
+            return await self._echo.ask(probe)
         sent_at = self._clock.now()
         cause: Cause | None = None
         heard = True
@@ -70,6 +77,18 @@ class LinkProber:
             cause = "reset" if isinstance(exc, asyncio.IncompleteReadError) else "connect"
         return self._sample(probe, sent_at, cause, heard)
 
+    async def ladder(self, probe: Probe, sizes: tuple[int, ...]) -> tuple[Sample, ...]:
+        """Ask an echo probe with packets of each of ``sizes`` bytes; no other kind has a ladder."""
+        return await self._echo.ladder(probe, sizes) if probe.kind == "echo" else ()
+
+    def losses(self) -> dict[str, Loss]:
+        """Return per echo probe what became of its last questions, and on which way."""
+        return self._echo.losses()
+
+    def close(self) -> None:
+        """Let go of the echoes' sockets."""
+        self._echo.close()
+
     def _sample(self, probe: Probe, sent_at: Mono, cause: Cause | None, heard: bool) -> Sample:
         now = self._clock.now()
         rtt_ms = (now - sent_at) * 1000 if heard else None
@@ -85,22 +104,16 @@ class LinkProber:
         if match is None:
             raise OSError(errno.EINVAL, "a probe's target is host:port")
         host, port = match["six"] or match["name"], int(match["port"])
-        context = None
+        tls = None
         if probe.kind == "tls":
-            context = self._contexts.get(probe.ca_file) or _context(probe.ca_file)
-        reader, writer = await self._dialler.dial(host, port, self._timeout_s, context)
+            tls = self._contexts.get(probe.ca_file) or context(probe.ca_file)
+        reader, writer = await self._dialler.dial(host, port, self._timeout_s, tls)
         try:
             if probe.kind == "http":
                 await _echo(reader, writer, probe, match.group())
         finally:
             with contextlib.suppress(OSError, RuntimeError):
                 writer.transport.abort()
-
-
-def _context(ca_file: str) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca_file or None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, probe: Probe,

@@ -200,6 +200,11 @@ def new_api_key() -> tuple[str, str]:
     return key, hashlib.sha256(key.encode()).hexdigest()
 
 
+def new_shared_secret() -> str:
+    """Return a new secret for echoes between links and anchors: 256 random bits as text."""
+    return secrets.token_urlsafe(32)
+
+
 def records_path(state_dir: Path, ods: str) -> Path:
     """Where the tenant's copies stand: one file each (decision 0002)."""
     return state_dir / "records" / f"{_file_name(ods)}.db"
