@@ -48,6 +48,7 @@ from gateway.core.telemetry import (
     StoreTold,
     event,
 )
+from gateway.core.verdict import Judged
 from gateway.edge import link_memory, log, mqtt, quota_file
 from gateway.edge.admin import Admin
 from gateway.edge.black_boxes import BlackBoxes
@@ -66,6 +67,7 @@ from gateway.edge.vault import Vault, count_boot, records_path
 from gateway.errors import GatewayError, KeysMissing, StoreFull
 from gateway.flow.board import Board, tenants_of
 from gateway.flow.forward import Forwarder
+from gateway.flow.ladder import Ladder
 from gateway.flow.prune import prune
 from gateway.flow.quota import Quota
 from gateway.flow.remember import remember
@@ -83,6 +85,11 @@ DIAL_S: Final = 2.0
 
 METERED_KEEP_ALIVE_S: Final = 60
 """MQTT keep-alive on a metered link: every 20 s would cost 1 MB a month for nothing."""
+
+HEADER_BYTES: Final = 52
+"""IPv4 and TCP with time stamps: what a segment needs beside its bytes."""
+MSS_LEAST: Final = 536
+"""RFC 9293 section 3.7.1: what every host must take."""
 
 NOTICE_S: Final = 0.5
 """The port goes on accepting this long after /readyz says 503, so that who watches it sees it."""
@@ -191,6 +198,7 @@ class Gateway:
         loops(Sweep(self._board, self._senders, lambda: self._tunnels, self._standby.declared,
                     self._config.failback.tunnel_gap_s, self._clock).run())
         loops(prune(tuple(self._records.values()), self._clock))
+        loops(Ladder(self._board, probers, self._config.links, self._clock).run())
         loops(remember(lambda: link_memory.write_learned(
             self._config.state_dir / GAPS, self._board.learned()), self._clock))
         loops(self._quota.run())
@@ -344,6 +352,8 @@ class Gateway:
             link_memory.write(self._config.state_dir / LINKS, {
                 link.id: (self._board.state(link.id).state, self._board.state(link.id).cause)
                 for link in self._config.links})
+        if isinstance(transition, Judged) and transition.verdict.kind == "MTU_HOLE":
+            self._cap(transition)
         if self._report is not None:
             self._report.changed()
             if isinstance(transition, Switched):
@@ -359,6 +369,14 @@ class Gateway:
         """What was seen around a turn of a link goes to the disk, or is lost there, said once."""
         if self._boxes is not None:
             self._boxes.keep(recording)
+
+    def _cap(self, judged: Judged) -> None:
+        """Keep TCP segments on a link with an MTU hole below what passes, until it is gone."""
+        sender = self._senders[judged.verdict.link]
+        passes = float(dict(judged.verdict.evidence).get("passes_bytes", 0))
+        sender.dialler.mss_cap = None if judged.over else max(
+            MSS_LEAST, int(passes) - HEADER_BYTES)
+        sender.renew()  # connections made before would still send segments that are lost
 
     def _link_lost(self, link: str) -> None:
         """A dead link's pool is replaced and its tunnels reset, if another link can take over.

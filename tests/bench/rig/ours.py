@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.bench.rig.load import Stream
-from tests.bench.rig.place import ANCHOR_PORT, ANCHORS, ORIGIN, PORT
+from tests.bench.rig.place import ANCHORS, ECHO_PORT, ORIGIN, PORT, secret
 from tests.kit.gateway import KEY, Site, sha256
 
 LINKS: Final = (("fibre", "a"), ("sim", "b"))
@@ -31,15 +31,15 @@ class Setting:
     hold_s: float = 1.0
 
 
-def tables(setting: Setting) -> dict[str, Any]:
-    """Return the configuration as tables."""
+def tables(setting: Setting, shared: Path) -> dict[str, Any]:
+    """Return the configuration as tables; ``shared`` is the file of the anchors' secret."""
     judgement: dict[str, Any] = {"site_jitter_s": 0.0}
     if setting.gaps:
         judgement |= dict(zip(("gap_mean_s", "gaps_a_day"), setting.gaps, strict=True))
     made: dict[str, Any] = {
         "judgement": judgement,
         "listen": {"connections_max": 2048},
-        "links": [_link(name, device, rank, metered=setting.metered and device == "b")
+        "links": [_link(name, device, rank, shared, metered=setting.metered and device == "b")
                   for rank, (name, device) in enumerate(LINKS, 1)],
         "tenants": [{"ods": "B81001", "requests_max": 2048, "clients": [
             {"id": "desk", "key_sha256": sha256(KEY), "copies": "never"}]}],
@@ -56,8 +56,9 @@ def tables(setting: Setting) -> dict[str, Any]:
     return made
 
 
-def _link(name: str, device: str, rank: int, metered: bool) -> dict[str, Any]:
-    probes = [{"id": f"anchor{n}", "kind": "tcp", "target": f"{address}:{ANCHOR_PORT}"}
+def _link(name: str, device: str, rank: int, shared: Path, metered: bool) -> dict[str, Any]:
+    probes = [{"id": f"anchor{n}", "kind": "echo", "target": f"{address}:{ECHO_PORT}",
+               "secret": f"file:{shared}"}
               for n, address in enumerate(ANCHORS, 1)]
     return {"id": name, "priority": rank, "interface": device, "metered": metered,
             "probes": probes}
@@ -72,5 +73,5 @@ def stream(site: Site, name: str = "ours", **more: Any) -> Stream:
 @asynccontextmanager
 async def ours(home: Path, setting: Setting) -> AsyncIterator[Site]:
     """Run the real daemon, which stands where the calling thread stands: in ``edge``."""
-    async with Site(home, tables(setting)).running() as site:
+    async with Site(home, tables(setting, secret(home))).running() as site:
         yield site

@@ -9,7 +9,12 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +31,8 @@ ANCHORS: Final = ("10.77.100.2", "10.77.100.3")
 PORT: Final = 8080
 CONTROL_PORT: Final = 8079
 ANCHOR_PORT: Final = 7
+ECHO_PORT: Final = 4477
+SECRET: Final = "the bench's own secret: nothing real is ever signed with it"
 DELAY_S: Final = 0.02
 READY_S: Final = 30.0
 
@@ -94,9 +101,28 @@ async def place(home: Path, delay_s: float = DELAY_S) -> AsyncIterator[Place]:
         anchors = [f"anchor={address}:{ANCHOR_PORT}" for address in ANCHORS]
         async with child(*rig.inside("up", sys.executable, "-m", "tests.bench.rig.origin",
                                      str(delay_s), *places, f"{CONTROL_UP}:{CONTROL_PORT}",
-                                     *anchors)):
-            with visit(rig.name("edge")):
-                yield Place(rig, home)
+                                     *anchors)), AsyncExitStack() as stack:
+            for address in ANCHORS:
+                await stack.enter_async_context(_anchor(rig, home, address))
+            stack.enter_context(visit(rig.name("edge")))
+            yield Place(rig, home)
+
+
+def _anchor(rig: Namespaces, home: Path, address: str
+            ) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    """A real anchor of ours at ``address``."""
+    return child(*rig.inside(
+        "up", sys.executable, "-m", "gateway", "anchor", "--listen", f"{address}:{ECHO_PORT}",
+        "--secret", str(secret(home))), ready=b'listening {"udp": %d}\n' % ECHO_PORT)
+
+
+def secret(home: Path) -> Path:
+    """Return the file with what our gateway and its anchors share."""
+    home.mkdir(parents=True, exist_ok=True)
+    file = home / "anchor.secret"
+    file.write_text(SECRET + "\n", "utf-8")
+    file.chmod(0o600)
+    return file
 
 
 async def _must(*argv: str) -> None:

@@ -1,0 +1,77 @@
+"""The ladder is asked when a link comes up, each hour, or day where bytes cost, not when dead."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from gateway.core.echo import LADDER
+from gateway.core.instant import Mono
+from gateway.core.link import Link, LinkMemory, LinkState, Probe, Sample
+from gateway.flow.ladder import EVERY_S, METERED_EVERY_S, Ladder
+from tests.kit.clock import SimClock
+
+ECHO = Probe("anchor", "echo", "192.0.2.1:4477")
+
+
+class Board:
+    def __init__(self) -> None:
+        self.memory = LinkMemory("fibre", Mono(0.0), Mono(0.0), "UP")
+        self.seen: list[Sample] = []
+
+    def state(self, link: str) -> LinkMemory:
+        return self.memory
+
+    def see(self, sample: Sample) -> None:
+        self.seen.append(sample)
+
+
+class Prober:
+    def __init__(self, clock: SimClock) -> None:
+        self.clock, self.at = clock, list[float]()
+
+    async def ladder(self, probe: Probe, sizes: tuple[int, ...]) -> tuple[Sample, ...]:
+        self.at.append(self.clock.now())
+        now = self.clock.now()
+        return tuple(Sample("fibre", probe.id, "size", size < 1400, now, now, True, size=size)
+                     for size in sizes)
+
+
+async def asked(seconds: float, *, metered: bool = False, probe: Probe = ECHO,
+                state: LinkState = "UP", reborn_at: float | None = None) -> tuple[int, Board]:
+    clock, board = SimClock(), Board()
+    board.memory = replace(board.memory, state=state)
+    prober = Prober(clock)
+    link = Link("fibre", 1, metered=metered, probes=(probe,))
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(Ladder(board, {"fibre": prober}, (link,), clock).run())
+        if reborn_at is not None:
+            await clock.advance(reborn_at)
+            board.memory = replace(board.memory, epoch=1)
+        await clock.advance(seconds - (reborn_at or 0.0))
+        task.cancel()
+    return len(prober.at), board
+
+
+async def test_a_link_that_is_up_is_asked_at_once_and_then_each_hour() -> None:
+    times, board = await asked(3 * EVERY_S + 10)
+    assert times == 4
+    assert [each.size for each in board.seen[:4]] == list(LADDER)
+    assert [each.ok for each in board.seen[:4]] == [True, True, False, False]
+
+
+async def test_a_metered_one_is_asked_each_day() -> None:
+    assert (await asked(METERED_EVERY_S + 10, metered=True))[0] == 2
+
+
+async def test_a_link_that_came_back_is_asked_again() -> None:
+    assert (await asked(100.0, reborn_at=50.0))[0] == 2
+
+
+@pytest.mark.parametrize("state", ["DOWN", "UNKNOWN", "QUARANTINED"])
+async def test_a_dead_link_is_not_asked(state: LinkState) -> None:
+    assert (await asked(100.0, state=state))[0] == 0
+
+
+async def test_a_link_without_an_anchor_of_ours_has_no_ladder() -> None:
+    assert (await asked(100.0, probe=Probe("broker", "tls", "192.0.2.2:8883")))[0] == 0
