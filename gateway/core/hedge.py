@@ -254,10 +254,14 @@ def _no_path_answers(race: Race, under_way: tuple[Attempt, ...]) -> bool:
 
 
 def _stale_link(race: Race) -> str:
-    """A read whose pooled connection had been closed by the peer tries the same link again."""
+    """A read whose pooled connection had been closed by the peer tries the same link again; once,
+    where another is left: a reset of the link closes them all, and four would use up every send."""
     last = race.attempts[-1]
     is_stale = isinstance(last.outcome, NoAnswer) and not last.outcome.fresh
-    return last.link if is_stale and race.plan.is_read and last.link in race.usable else ""
+    tried = [attempt.link for attempt in race.attempts]
+    again = tried.count(last.link) == 1 or set(race.usable) <= set(tried)
+    usable = race.plan.is_read and last.link in race.usable
+    return last.link if is_stale and again and usable else ""
 
 
 def _second_round(race: Race, tried: list[str], now: Mono) -> tuple[str, Mono]:

@@ -134,6 +134,15 @@ def test_a_pooled_connection_that_the_peer_had_closed_is_tried_again_on_the_same
     assert decide(race, T) == Start("fibre")
 
 
+def test_a_link_whose_pooled_connections_all_died_is_left_after_the_second() -> None:
+    """A reset closes every warm connection at once: four of them were all sends of a read."""
+    stale = NoAnswer("fibre", "reset", fresh=False)
+    alone = replace(READ, links=("fibre",))
+
+    assert decide(after(READ, stale, stale), T) == Start("sim")
+    assert decide(after(alone, stale, stale), T) == Start("fibre")
+
+
 def test_a_write_on_a_pooled_connection_that_died_is_still_in_doubt() -> None:
     race = after(WRITE, NoAnswer("fibre", "reset", fresh=False))
 
