@@ -324,6 +324,9 @@ def _no_answer_to_read(facts: Facts, lost: Lost) -> Question:
     if not facts.standing.links or not lost.left:
         refused = _refused(facts, 503, "transient", "The clinical system cannot be reached and "
                            "no copy may be served.", lost, cause)
+    elif lost.cause == "busy":
+        refused = _refused(facts, 503, "throttled", "Too many requests of this practice wait for "
+                           "the clinical system already.", lost, cause)
     elif lost.cause in ("timeout", "link_down"):
         refused = _refused(facts, 504, "timeout", "The clinical system did not answer in time.",
                            lost, cause)

@@ -1,0 +1,97 @@
+"""One measured run of our gateway: a place, the daemon, a load, and a fault again and again."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tests.bench.acceptance.table import Line, Options, least
+from tests.bench.rig.figures import near, quantile, slowest
+from tests.bench.rig.load import Asking
+from tests.bench.rig.ours import Setting, ours, stream
+from tests.bench.rig.place import Loaded, Place, loaded, place
+from tests.bench.rig.records import Record
+from tests.bench.rig.runs import Fault, Onsets, repeat
+from tests.bench.rig.watch import Watch, watching
+from tests.kit.gateway import Site
+
+DEAD: Final = frozenset({"DOWN"})
+RATE: Final = 100.0
+
+
+@dataclass(slots=True)
+class Open:
+    """A run under way."""
+
+    where: Place
+    site: Site
+    watch: Watch
+    load: Loaded
+    began: float
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one run gave: ``ledger`` is the origin's last word."""
+
+    records: list[Record]
+    onsets: Onsets
+    watch: Watch
+    ledger: dict[str, Any]
+
+    def of(self, asking: str) -> list[Record]:
+        """The records of one stream; streams are named by what they ask."""
+        return [one for one in self.records if one.stream == asking]
+
+
+@asynccontextmanager
+async def opened(home: Path, setting: Setting, asking: tuple[Asking, ...]) -> AsyncIterator[Open]:
+    """Build everything and load it: ``RATE`` requests a second, shared by the kinds asked."""
+    async with AsyncExitStack() as stack:
+        where = await stack.enter_async_context(place(home))
+        site = await stack.enter_async_context(ours(home / "ours", setting))
+        watch = await stack.enter_async_context(watching(site.admin))
+        streams = [stream(site, each, asking=each, rate=RATE / len(asking)) for each in asking]
+        load = await stack.enter_async_context(loaded(home, streams))
+        yield Open(where, site, watch, load, time.monotonic())
+
+
+async def take(options: Options, home: Path, fault: Fault, count: int,
+               setting: Setting | None = None, asking: tuple[Asking, ...] = ("search",),
+               requests: int | None = None) -> Taken:
+    """Strike ``count`` times, then go on until ``requests`` were asked (default: the order's)."""
+    wanted = options.requests if requests is None else requests
+    async with opened(home, setting or Setting(), asking) as run:
+        onsets = await repeat(run.where.rig, run.load, fault, count, options.dice, options.say)
+        left = wanted / RATE - (time.monotonic() - run.began)
+        await asyncio.sleep(max(0.5, left))
+        ledger = await run.where.ledger()
+    return Taken(run.load.records, onsets, run.watch, ledger)
+
+
+def verdict(row: str, must: str, taken: Taken, limit_ms: float) -> Line:
+    """Demand that each onset's verdict came in time; one that never came counts as ten seconds."""
+    took = [death(taken.watch, began) for began in taken.onsets.began]
+    figures = [10_000.0 if each is None else each * 1000 for each in took]
+    return least(row, must, quantile(figures, 0.99), limit_ms)
+
+
+def death(watch: Watch, began: float, link: str = "fibre") -> float | None:
+    """How long after ``began`` the link was judged dead, if within ten seconds."""
+    found = watch.first(link, DEAD, began)
+    return found if found is not None and found < 10.0 else None
+
+
+def tell_slowest(options: Options, records: list[Record], onsets: Onsets) -> None:
+    """Say which requests were slowest, and how long after which onset they were due; then which
+    failed."""
+    worst = slowest(near(records, onsets.began), options.slowest)
+    failed = [one for one in records if one.kind == "failed"][:options.slowest]
+    for one in dict.fromkeys((*worst, *failed)):
+        onset = max((each for each in onsets.began if each <= one.answered),
+                    default=onsets.began[0])
+        options.say(f"  {one.stream} {one.number}: due {one.due - onset:+.3f} s, took "
+                    f"{one.took_s * 1000:.0f} ms, {one.kind} by {one.link or '-'} {one.detail}")
