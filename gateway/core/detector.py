@@ -116,6 +116,7 @@ class Detector:
         self._everyday = [0, 0, 0]  # echoes, lone misses, signs of life since last counted
         self._well: tuple[Circumstances, str, float] | None = None  # last found well, under these
         self._carried = 0.0
+        self._unacked: Mono | None = None  # when the bytes left on which a gate fired last
         self._tailed: Mono | None = None  # when the last gap with a tail ended
         self._counted = memory.since
         self._extra_s = extra_s
@@ -228,6 +229,7 @@ class Detector:
             if sample.layer == "echo":
                 self.sums = self.sums.missed(self.learned.loss)
         elif sample.layer == "ack":
+            self._unacked = max(self._unacked or sample.sent_at, sample.sent_at)
             self.sums = self.sums.missed(self.learned.loss)
 
     def _learn_trips(self) -> None:
@@ -299,6 +301,11 @@ class Detector:
         """After how long an echo counts as missed: four times what nearly all of them take."""
         usual = 4.0 * self.rtt95_ms / 1000.0 if self.rtt95_ms is not None else 0.0
         return min(max(self.rules.echo_late_s, usual), self.rules.probe_timeout_s)
+
+    @property
+    def is_mute(self) -> bool:
+        """Whether a gate fired, and nothing at all was heard since the bytes on which it did."""
+        return self._unacked is not None and (self.heard is None or self.heard < self._unacked)
 
     @property
     def signed(self) -> Mono | None:

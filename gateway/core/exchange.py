@@ -240,7 +240,7 @@ def _plan(facts: Facts) -> Plan:
                 facts.standing.proven,
                 isinstance(facts.request.body, Streamed), not facts.standing.upstream_down,
                 read and facts.standing.double and bool(_hedges(facts)), facts.standing.metered,
-                read and facts.may_copy)
+                read and facts.may_copy, facts.standing.mute)
 
 
 def unbarred(facts: Facts, links: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ Rule 4: a read may start on a second link before the first has failed (a hedge):
 Rule 5: a link judged dead answers no more: what is under way there counts as NoAnswer.
 Rule 6: where the gate fired on every usable link and no verdict is out yet, a client that accepts
         copies is not made to wait for one: ``Peek`` asks whether there is a copy (links.md §8).
+        Where it fired before, and nothing was heard since, the next one does not even send.
 Rule 7: a 401, 403 or 407 over a link without proof is evidence about that path only; a read asks
         the other path first, and if none gives a 2xx the first 4xx is the answer (design 5.2).
 """
@@ -43,7 +44,8 @@ class Plan:
     upstream is back makes none, since a client waits for it. ``duplicate`` sends a read over its
     first two links at once: a small one, while its own link works badly (links.md section 9).
     ``metered`` links are not hedged onto for a slow upstream. ``may_copy``: a copy could be kept,
-    and this client takes copies.
+    and this client takes copies. ``mute`` links are those whose gate fired on some request, with
+    nothing at all heard since.
     """
 
     links: tuple[str, ...]
@@ -56,6 +58,7 @@ class Plan:
     duplicate: bool = False
     metered: frozenset[str] = frozenset()
     may_copy: bool = False
+    mute: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class Race:
     attempts: tuple[Attempt, ...] = ()
     copy: bool | None = None
     """Whether there is a copy to fall back on; None: nobody looked yet."""
+    mute: frozenset[str] = frozenset()
 
     def started(self, link: str, now: Mono) -> "Race":
         """Return the race with one more send under way."""
@@ -102,13 +106,14 @@ class Race:
         """Return the race after somebody looked whether there is a copy."""
         return replace(self, copy=copy)
 
-    def told(self, usable: tuple[str, ...], dead: frozenset[str]) -> "Race":
+    def told(self, usable: tuple[str, ...], dead: frozenset[str],
+             mute: frozenset[str] = frozenset()) -> "Race":
         """Return the race after the board changed: sends over ``dead`` links are given up."""
         attempts = tuple(
             replace(attempt, outcome=NoAnswer(attempt.link, "link_down"))
             if attempt.outcome is None and attempt.link in dead else attempt
             for attempt in self.attempts)
-        return replace(self, usable=usable, attempts=attempts)
+        return replace(self, usable=usable, attempts=attempts, mute=mute)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +158,7 @@ Step: TypeAlias = Start | Wait | Peek | Won | Lost
 
 def begin(plan: Plan, now: Mono) -> Race:
     """Return the race before its first send."""
-    return Race(plan, now, plan.links)
+    return Race(plan, now, plan.links, mute=plan.mute)
 
 
 def decide(race: Race, now: Mono) -> Step:
@@ -167,14 +172,11 @@ def decide(race: Race, now: Mono) -> Step:
     if now >= deadline:
         return _lost(race)
     under_way = tuple(a for a in race.attempts if a.outcome is None)
+    if race.plan.may_copy and race.copy is not False and _no_path_answers(race, under_way):
+        return _lost(race) if race.copy else Peek()
     link, due = _next(race, under_way, now)
     if link and due <= now:
         return Start(link)
-    if race.plan.may_copy and _no_path_answers(race, under_way):
-        if race.copy is None:
-            return Peek()
-        if race.copy:
-            return _lost(race)
     if under_way or link:
         return Wait(min(deadline, due) if link else deadline)
     return _best_refusal(race) or _lost(race)
@@ -248,9 +250,10 @@ def _hedge_due(race: Race, attempt: Attempt, onto: str) -> Mono | None:
 
 
 def _no_path_answers(race: Race, under_way: tuple[Attempt, ...]) -> bool:
-    """Whether the gate fired over every usable link, and each of those sends is still unheard."""
-    unacked = {attempt.link for attempt in under_way if attempt.progress == "unacked"}
-    return bool(unacked) and unacked >= set(race.usable) and len(unacked) == len(under_way)
+    """Whether the gate fired over every usable link, and nothing was heard on any since."""
+    silent = {attempt.link for attempt in under_way if attempt.progress == "unacked"} | race.mute
+    asked = {attempt.link for attempt in under_way}
+    return bool(race.usable) and silent >= set(race.usable) and silent >= asked
 
 
 def _stale_link(race: Race) -> str:

@@ -62,6 +62,8 @@ class Standing:
     hedge_after_s: tuple[tuple[str, float], ...] = ()
     double: bool = False
     metered: frozenset[str] = frozenset()
+    mute: frozenset[str] = frozenset()
+    """Links whose gate fired on some request, with nothing at all heard since."""
 
 
 @dataclass(frozen=True, slots=True)

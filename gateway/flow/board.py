@@ -375,7 +375,8 @@ class Board:
     def _what_orders(self) -> tuple[object, ...]:
         """All but proofs that the order of links depends on."""
         limit = self._rules.upstream_failures
-        return ([each.reading.overdue for each in self._detectors.values()], self._verdicts,
+        return ([(each.reading.overdue, each.is_mute) for each in self._detectors.values()],
+                self._verdicts,
                 [path for path, reading in self._paths.items() if reading.doubts >= limit])
 
     def _turn_links(self, now: Mono) -> bool:
@@ -514,7 +515,8 @@ class Board:
             self._cause(mode, upstream, belongs, situation), down, False,
             self._proofs.proven(tenant, upstream, root, now),
             frozenset(situation.ineligible), waits,
-            metered=frozenset(link for link in links if self._links[link].metered))
+            metered=frozenset(link for link in links if self._links[link].metered),
+            mute=frozenset(link for link in links if self._detectors[link].is_mute))
 
     def _hedge(self, link: str, upstream: str) -> float:
         detector = self._detectors[link]

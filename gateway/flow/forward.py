@@ -154,7 +154,7 @@ class Forwarder:
             request.tenant, request.upstream, pinned, asking=False, traffic=facts.traffic,
             serial=request.serial, route=facts.matched.route.id)
         dead = frozenset(link for link, state in standing.states if state == "DOWN")
-        return race.told(unbarred(facts, standing.links), dead)
+        return race.told(unbarred(facts, standing.links), dead, standing.mute)
 
 
 def _close_losers(race: Race, end: Won | Lost) -> None:

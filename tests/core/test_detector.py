@@ -217,3 +217,14 @@ def test_answers_that_are_counted_and_not_seen_are_signs_of_life_too() -> None:
     play.detector.quiet(240)
     play.detector.judge(Circumstances(), (), Mono(121.5))
     assert play.detector.learned.interval_s == pytest.approx(before, abs=0.001)
+
+
+def test_a_link_is_mute_from_a_gate_that_fired_until_anything_is_heard() -> None:
+    play = Play(passes=lambda at: at < 5.0 or at > 6.0).run(5.05)
+    assert not play.detector.is_mute
+    play.detector.see(Sample("fibre", "gpc", "ack", False, Mono(5.01), Mono(5.1), detail="unacked"))
+    assert play.run(5.9).detector.is_mute
+    assert not play.run(6.3).detector.is_mute
+    # Bytes that left before the last answer came are no sign that the link went silent after it.
+    play.detector.see(Sample("fibre", "gpc", "ack", False, Mono(5.5), Mono(6.3), detail="unacked"))
+    assert not play.detector.is_mute

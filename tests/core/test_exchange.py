@@ -187,7 +187,8 @@ def test_a_refusal_removes_the_copy_only_over_a_proven_link(status: int) -> None
 
 
 @pytest.mark.parametrize(("cause", "status"), [
-    ("timeout", 504), ("link_down", 504), ("busy", 503), ("truncated", 502), ("reset", 502), ("not_the_api", 502)])
+    ("timeout", 504), ("link_down", 504), ("busy", 503), ("truncated", 502),
+    ("reset", 502), ("not_the_api", 502)])
 def test_a_read_without_answer_is_looked_up_and_else_told_why(cause: Cause, status: int) -> None:
     question = forward().next(Lost(True, cause, 2, "sim"), NORMAL, NOW)
 

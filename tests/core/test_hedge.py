@@ -134,6 +134,18 @@ def test_a_pooled_connection_that_the_peer_had_closed_is_tried_again_on_the_same
     assert decide(race, T) == Start("fibre")
 
 
+def test_where_every_link_is_mute_the_copy_is_given_before_anything_is_sent() -> None:
+    mute = replace(READ, may_copy=True, mute=frozenset({"fibre", "sim"}))
+    race = begin(mute, T)
+
+    assert decide(race, T) == Peek()
+    assert decide(race.peeked(True), T) == Lost(False, "link_down", 0, "")
+    assert decide(race.peeked(False), T) == Start("fibre")
+    assert decide(begin(replace(mute, mute=frozenset({"fibre"})), T), T) == Start("fibre")
+    assert decide(begin(replace(mute, may_copy=False), T), T) == Start("fibre")
+    assert decide(begin(replace(mute, links=()), T), T) == Lost(False, "link_down", 0, "")
+
+
 def test_a_link_whose_pooled_connections_all_died_is_left_after_the_second() -> None:
     """A reset closes every warm connection at once: four of them were all sends of a read."""
     stale = NoAnswer("fibre", "reset", fresh=False)

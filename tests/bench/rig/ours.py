@@ -42,7 +42,8 @@ def tables(setting: Setting, shared: Path) -> dict[str, Any]:
         "links": [_link(name, device, rank, shared, metered=setting.metered and device == "b")
                   for rank, (name, device) in enumerate(LINKS, 1)],
         "tenants": [{"ods": "B81001", "requests_max": 2048, "clients": [
-            {"id": "desk", "key_sha256": sha256(KEY), "copies": "marked" if setting.keep else "never"}]}],
+            {"id": "desk", "key_sha256": sha256(KEY),
+             "copies": "marked" if setting.keep else "never"}]}],
         "upstreams": [{"id": "up", "tenants": ["B81001"], "base_url": f"http://{ORIGIN}:{PORT}",
                        "pack": "fhir-r4", **(
                            {"keep": "continuity", "permitted_by": "the bench"}
