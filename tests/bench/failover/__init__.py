@@ -1,0 +1,1 @@
+"""Our gateway beside nginx, HAProxy and Envoy: ``python -m tests.bench.failover``."""

@@ -1,0 +1,91 @@
+"""The faults that all parties meet together, and one sitting of such a fault."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from chaos.weather import Cut, Flap, Lose, Reset, Unplug
+from tests.bench.failover.peers import PEERS, running
+from tests.bench.failover.table import LOOK_S, Sitting
+from tests.bench.rig.load import Asking, Stream
+from tests.bench.rig.ours import Setting, ours, stream
+from tests.bench.rig.place import loaded, place
+from tests.bench.rig.runs import CALM_S, WARM_S, Fault, Onsets, calm_down, strike
+
+OURS: Final = "ours"
+PARTIES: Final = (OURS, *PEERS)
+LOSS_S: Final = 12.0
+FLAP_S: Final = 20.0
+DARK_S: Final = 8.0
+TAIL_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One fault. ``steps`` are its onsets within one strike, in seconds; with ``damped`` ours keeps
+    all its own holds and each strike finds everybody fresh; in the ``dark`` nobody can answer."""
+
+    fault: Fault
+    words: str
+    asking: Asking = "search"
+    steps: tuple[float, ...] = (0.0,)
+    damped: bool = False
+    dark: bool = False
+
+
+CASES: Final[dict[str, Case]] = {each.fault.name: each for each in (
+    Case(Fault("blackhole", (Cut("fibre"),)), "silent blackhole of A, 2 kB searches"),
+    Case(Fault("loss-2k", (Lose("fibre", 0.2),), LOSS_S), "20 % loss on A, 2 kB searches"),
+    Case(Fault("loss-30k", (Lose("fibre", 0.2),), LOSS_S), "20 % loss on A, 30 kB reads", "read"),
+    Case(Fault("flapping", (Flap("fibre", 2.0, 2.0),), FLAP_S), "A down 2 s, up 2 s, for 20 s",
+         steps=tuple(4.0 * n for n in range(int(FLAP_S / 4.0))), damped=True),
+    Case(Fault("reset", (Reset("fibre"),)), "TCP reset on A"),
+    Case(Fault("carrier", (Unplug("fibre"),)), "A loses its carrier"),
+    Case(Fault("both-dead", (Cut("fibre"), Cut("sim")), DARK_S),
+         "both links dead for 8 s, then healed", dark=True),
+)}
+
+
+async def sat(case: Case, parties: Sequence[str], count: int, home: Path, dice: Random,
+              say: Callable[[str], None]) -> list[Sitting]:
+    """Strike ``count`` times with all ``parties`` under one load; return what became of it."""
+    if not case.damped:
+        return [await _sitting(case, parties, count, home, dice, say)]
+    return [await _sitting(case, parties, 1, home / str(number), dice, say)
+            for number in range(count)]
+
+
+async def _sitting(case: Case, parties: Sequence[str], count: int, home: Path, dice: Random,
+                   say: Callable[[str], None]) -> Sitting:
+    onsets = Onsets()
+    async with AsyncExitStack() as stack:
+        where = await stack.enter_async_context(place(home))
+        streams: list[Stream] = []
+        for party in parties:
+            if party == OURS:
+                site = await stack.enter_async_context(
+                    ours(home / party, Setting(damped=case.damped)))
+                streams.append(stream(site, party, asking=case.asking))
+            else:
+                made = await stack.enter_async_context(running(PEERS[party], home / party))
+                streams.append(Stream(made.name, made.port, made.prefix, case.asking))
+        async with loaded(home, streams) as load:
+            await load.calm("a", CALM_S)
+            await asyncio.sleep(WARM_S)
+            for number in range(count):
+                if not await calm_down(load, dice):
+                    onsets.uncalm += 1
+                    say(f"onset {number + 1}: not back on A: {_strayed(load.links)}")
+                await strike(where.rig, case.fault, onsets)
+            await asyncio.sleep(TAIL_S + (LOOK_S if case.dark else 0.0))
+        return Sitting(tuple(load.records), tuple(onsets.began), tuple(onsets.healed),
+                       onsets.uncalm)
+
+
+def _strayed(links: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} by {link or 'either'}" for name, link in links.items()
+                     if link != "a")

@@ -1,0 +1,204 @@
+"""What an expert writes for each peer: primary link A, backup link B, reads retried on the other.
+
+Pure: where things are in, text out. The same aims for all three, each in the peer's own means: the
+link's health asked every half second, a dead connect given up after 250 ms, a read that has not
+begun to answer after 500 ms asked again on the other link (Envoy: hedged at 250 ms, both kept), one
+worker (100 requests a second are far from filling one), connections kept alive, no cache (nothing
+asked here may be kept), no log of requests. A write is never sent twice.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+HEALTH: Final = "/metadata"  # the canary's page of the origin
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """``listen`` is the peer's own port; ``a`` and ``b`` are the origin by either link."""
+
+    listen: int
+    a: tuple[str, int]
+    b: tuple[str, int]
+
+
+def nginx(ways: Ways, home: str) -> str:
+    """Return nginx.conf.
+
+    The free nginx asks no health by itself. One failure rests the primary for a second, after
+    which a single request tries it again; ``backup`` takes over meanwhile.
+    """
+    return f"""daemon off;
+user root;
+worker_processes 1;
+pid {home}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    client_body_temp_path {home}/body;
+    proxy_temp_path {home}/proxy;
+    fastcgi_temp_path {home}/fastcgi;
+    uwsgi_temp_path {home}/uwsgi;
+    scgi_temp_path {home}/scgi;
+    keepalive_requests 1000000;
+    upstream origin {{
+        zone origin 64k;
+        server {ways.a[0]}:{ways.a[1]} max_fails=1 fail_timeout=1s;
+        server {ways.b[0]}:{ways.b[1]} backup max_fails=1 fail_timeout=1s;
+        keepalive 128;
+        keepalive_requests 1000000;
+    }}
+    server {{
+        listen 127.0.0.1:{ways.listen} backlog=4096;
+        location / {{
+            proxy_pass http://origin;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $host;
+            proxy_socket_keepalive on;
+            proxy_buffers 16 8k;
+            proxy_connect_timeout 250ms;
+            proxy_send_timeout 500ms;
+            proxy_read_timeout 500ms;
+            proxy_next_upstream error timeout invalid_header http_502 http_503 http_504;
+            proxy_next_upstream_tries 3;
+            proxy_next_upstream_timeout 3s;
+        }}
+    }}
+}}
+"""
+
+
+def haproxy(ways: Ways) -> str:
+    """Return haproxy.cfg.
+
+    ``balance first`` and not ``backup``: a retry goes to another server only among those in use,
+    and a ``backup`` is not in use while the primary counts as up, so that each retry of the first
+    second would go to the dead link again.
+    """
+    return f"""global
+    nbthread 1
+    maxconn 8192
+    spread-checks 0
+
+defaults
+    mode http
+    timeout client 30s
+    timeout http-request 10s
+    timeout http-keep-alive 60s
+    timeout connect 250ms
+    timeout server 500ms
+    timeout queue 1s
+    timeout check 500ms
+    retries 3
+    option redispatch 1
+    retry-on conn-failure empty-response response-timeout junk-response 502 503 504
+
+frontend practice
+    bind 127.0.0.1:{ways.listen} backlog 4096
+    http-request disable-l7-retry unless METH_GET
+    default_backend origin
+
+backend origin
+    balance first
+    http-reuse safe
+    option httpchk GET {HEALTH}
+    default-server check inter 500ms fastinter 250ms downinter 500ms fall 2 rise 2
+    default-server observe layer7 error-limit 5 on-error mark-down
+    default-server maxconn 2000 pool-max-conn 128
+    server a {ways.a[0]}:{ways.a[1]} id 1
+    server b {ways.b[0]}:{ways.b[1]} id 2
+"""
+
+
+def envoy(ways: Ways) -> str:
+    """Return envoy.json: two priorities, active and passive health, hedging at 250 ms."""
+    manager = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+    listener = {
+        "name": "practice",
+        "address": _address("127.0.0.1", ways.listen),
+        "filter_chains": [{"filters": [{
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": {
+                **_type(manager),
+                "stat_prefix": "practice",
+                "http_filters": [{"name": "envoy.filters.http.router", "typed_config": _type(
+                    "envoy.extensions.filters.http.router.v3.Router")}],
+                "route_config": {"virtual_hosts": [
+                    {"name": "all", "domains": ["*"], "routes": [_reads(), _writes()]}]},
+            }}]}],
+    }
+    made = {"static_resources": {"listeners": [listener], "clusters": [_cluster(ways)]}}
+    return json.dumps(made, indent=1) + "\n"
+
+
+def _reads() -> dict[str, Any]:
+    """GET: hedged at 250 ms, and on any failure asked again on the link not yet tried."""
+    predicate = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+    priority = "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
+    return {
+        "match": {"prefix": "/", "headers": [
+            {"name": ":method", "string_match": {"exact": "GET"}}]},
+        "route": {
+            "cluster": "origin",
+            "timeout": "5s",
+            "hedge_policy": {"hedge_on_per_try_timeout": True},
+            "retry_policy": {
+                "retry_on": "5xx,reset,connect-failure,refused-stream",
+                "num_retries": 3,
+                "per_try_timeout": "0.25s",
+                "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.01s"},
+                "retry_priority": {
+                    "name": "envoy.retry_priorities.previous_priorities",
+                    "typed_config": {**_type(priority), "update_frequency": 1}},
+                "retry_host_predicate": [{
+                    "name": "envoy.retry_host_predicates.previous_hosts",
+                    "typed_config": _type(predicate)}],
+                "host_selection_retry_max_attempts": 3,
+            },
+        },
+    }
+
+
+def _writes() -> dict[str, Any]:
+    """Everything else goes out once: only a connect that failed is tried again."""
+    return {"match": {"prefix": "/"}, "route": {
+        "cluster": "origin", "timeout": "10s",
+        "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2}}}
+
+
+def _cluster(ways: Ways) -> dict[str, Any]:
+    unlimited = {"max_connections": 4096, "max_pending_requests": 4096, "max_requests": 4096,
+                 "max_retries": 1024}
+    return {
+        "name": "origin",
+        "type": "STATIC",
+        "connect_timeout": "0.25s",
+        "load_assignment": {"cluster_name": "origin", "endpoints": [
+            {"priority": rank, "lb_endpoints": [{"endpoint": {"address": _address(*way)}}]}
+            for rank, way in enumerate((ways.a, ways.b))]},
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "circuit_breakers": {"thresholds": [{"priority": "DEFAULT", **unlimited}]},
+        "health_checks": [{
+            "timeout": "0.5s", "interval": "0.5s", "no_traffic_interval": "0.5s",
+            "unhealthy_interval": "0.5s", "unhealthy_threshold": 2, "healthy_threshold": 2,
+            "http_health_check": {"path": HEALTH}}],
+        "outlier_detection": {
+            "consecutive_5xx": 5, "consecutive_gateway_failure": 5,
+            "enforcing_consecutive_gateway_failure": 100,
+            "consecutive_local_origin_failure": 5, "split_external_local_origin_errors": True,
+            "interval": "0.25s", "base_ejection_time": "1s", "max_ejection_time": "2s",
+            "max_ejection_percent": 100},
+        "upstream_connection_options": {"tcp_keepalive": {
+            "keepalive_probes": 2, "keepalive_time": 1, "keepalive_interval": 1}},
+    }
+
+
+def _address(host: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _type(name: str) -> dict[str, str]:
+    return {"@type": f"type.googleapis.com/{name}"}

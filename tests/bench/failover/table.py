@@ -1,0 +1,147 @@
+"""What the parties are judged by, pure: sittings in, scores, lines of text and JSON out.
+
+Percentiles are over the requests sent from 1 s before to 5 s after an onset, those in flight
+included, from the scheduled send time; a failed request counts with the time until it failed.
+"failed" counts the whole of each sitting. Each onset gives its own figures, said as ``median
+(least-most)``; ``all p99`` is over the windows of all onsets together. In the dark, where nobody
+can answer, a plain 5xx is a "no", and what counts is how soon it is said and when it ends.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from tests.bench.rig.figures import Figures, measure, near, quantile, spread
+from tests.bench.rig.records import Record
+
+NEVER_S: Final = 99.0
+SAYS_NO: Final = 500  # the least status that is a plain "no"
+LOOK_S: Final = 4.0  # after a heal, for those that go on refusing
+
+
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """One load of all parties. ``began`` and ``healed`` are monotonic seconds, in pairs."""
+
+    records: tuple[Record, ...]
+    began: tuple[float, ...]
+    healed: tuple[float, ...]
+    uncalm: int = 0
+
+    def of(self, party: str) -> list[Record]:
+        """The records of one party."""
+        return [one for one in self.records if one.stream == party]
+
+
+@dataclass(frozen=True, slots=True)
+class Dark:
+    """One outage of everything: ``no`` are the ms until each "no" of those sent in the dark.
+
+    ``silent`` counts those that got no answer of any kind; ``live_s`` and ``last_no_s`` are the
+    first live answer and the last sending of what was refused, in seconds after the heal.
+    """
+
+    no: tuple[float, ...]
+    silent: int
+    live_s: float
+    last_no_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One party under one fault: ``onsets`` has the figures of each, ``pooled`` is all together."""
+
+    party: str
+    requests: int
+    failed: int
+    onsets: tuple[Figures, ...]
+    pooled_p99_ms: float
+    pooled_max_ms: float
+    dark: tuple[Dark, ...] = ()
+
+
+def score(party: str, sittings: Sequence[Sitting], steps: Sequence[float] = (0.0,),
+          dark: bool = False) -> Score:
+    """Judge ``party``; ``steps`` are the onsets of one strike, counted from its beginning."""
+    figures: list[Figures] = []
+    took: list[float] = []
+    darks: list[Dark] = []
+    requests = failed = 0
+    for sitting in sittings:
+        mine = sitting.of(party)
+        requests += len(mine)
+        failed += sum(one.kind != "live" for one in mine)
+        strikes = [[began + step for step in steps] for began in sitting.began]
+        figures += [measure(mine, onsets) for onsets in strikes]
+        took += [one.took_s * 1000
+                 for one in near(mine, [onset for onsets in strikes for onset in onsets])]
+        if dark:
+            darks += [_dark(mine, *pair)
+                      for pair in zip(sitting.began, sitting.healed, strict=True)]
+    return Score(party, requests, failed, tuple(figures), quantile(took, 0.99),
+                 max(took, default=0.0), tuple(darks))
+
+
+def _dark(records: Sequence[Record], began: float, healed: float) -> Dark:
+    sent = [one for one in records if began <= one.due < healed]
+    refused = [one for one in sent if one.status >= SAYS_NO]
+    after = [one.answered - healed for one in records
+             if one.kind == "live" and one.answered > healed]
+    late = [one.due - healed for one in records
+            if one.kind != "live" and healed <= one.due < healed + LOOK_S]
+    return Dark(tuple(one.took_s * 1000 for one in refused),
+                sum(one.status == 0 for one in sent), min(after, default=NEVER_S),
+                max(late, default=0.0))
+
+
+Column = tuple[str, Callable[[Score], str]]
+
+
+def _each(get: Callable[[Figures], float]) -> Callable[[Score], str]:
+    return lambda found: spread([get(each) for each in found.onsets])
+
+
+def _dark_each(get: Callable[[Dark], float], digits: int = 0) -> Callable[[Score], str]:
+    return lambda found: spread([get(each) for each in found.dark], f"{{:.{digits}f}}".format)
+
+
+COLUMNS: Final[tuple[Column, ...]] = (
+    ("party", lambda found: found.party),
+    ("failed of all", lambda found: f"{found.failed} of {found.requests}"),
+    ("p50 ms", _each(lambda one: one.p50_ms)),
+    ("p99 ms", _each(lambda one: one.p99_ms)),
+    ("max ms", _each(lambda one: one.max_ms)),
+    ("longest gap ms", _each(lambda one: one.gap_ms)),
+    ("all p99", lambda found: f"{found.pooled_p99_ms:.0f}"),
+    ("all max", lambda found: f"{found.pooled_max_ms:.0f}"),
+)
+DARK_COLUMNS: Final[tuple[Column, ...]] = (
+    ("party", lambda found: found.party),
+    ("no answer at all", lambda found: f"{sum(one.silent for one in found.dark)} "
+                                       f"of {found.requests}"),
+    ('"no" p50 ms', _dark_each(lambda one: quantile(one.no, 0.5))),
+    ('"no" p99 ms', _dark_each(lambda one: quantile(one.no, 0.99))),
+    ('"no" max ms', _dark_each(lambda one: max(one.no, default=0.0))),
+    ("live after heal s", _dark_each(lambda one: one.live_s, 2)),
+    ("refusing after heal s", _dark_each(lambda one: one.last_no_s, 2)),
+)
+
+
+def lines(scores: Sequence[Score]) -> list[str]:
+    """Return the table of one fault, its heads first."""
+    columns = DARK_COLUMNS if any(found.dark for found in scores) else COLUMNS
+    rows = [[head for head, _ in columns],
+            *([say(found) for _, say in columns] for found in scores)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(columns))]
+    said = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows]
+    return [said[0], "-+-".join("-" * width for width in widths), *said[1:]]
+
+
+def as_json(found: Score) -> dict[str, Any]:
+    """Return a score as plain values; of the dark only its quantiles, not every "no"."""
+    made = asdict(found)
+    made["dark"] = [{"silent": one.silent, "no_p50_ms": quantile(one.no, 0.5),
+                     "no_p99_ms": quantile(one.no, 0.99), "no_max_ms": max(one.no, default=0.0),
+                     "live_s": one.live_s, "last_no_s": one.last_no_s} for one in found.dark]
+    return made
