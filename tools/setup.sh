@@ -56,6 +56,14 @@ program() { # program package what-for
     has "$1" || { apt_get "$2" && has "$1"; } || missing "$1 ($3)"
 }
 
+# A peer of the failover bench runs only when the bench starts it: what this script brought in is
+# also kept from starting at the next boot, as Debian would have it.
+peer() {
+    has "$1" && return
+    program "$1" "$1" "a peer of the failover bench"
+    ! has "$1" || ! has systemctl || systemctl disable "$1" </dev/null >>.tools/apt.log 2>&1 || true
+}
+
 # --- the steps -------------------------------------------------------------------------------
 [ -x .venv/bin/python ] && runs .venv/bin/python || make_venv
 stamp=.venv/.installed-$(cat requirements-test.lock pyproject.toml | cksum | tr -d ' ')
@@ -75,6 +83,8 @@ program nft nftables "namespace rig"
 program ip iproute2 "namespace rig"
 program systemd-analyze systemd "checks the service unit"
 program openssl openssl "certificates in tests"
+peer nginx
+peer haproxy
 
 pin=github.com/Shopify/toxiproxy/v2
 if [ -x .tools/server ] && { ! has go || go version -m .tools/server | grep -q "$pin.*v2\.12\.0"; }; then

@@ -11,6 +11,7 @@ from typing import Final
 from chaos.weather import Cut, Flap, Lose, Reset, Unplug
 from tests.bench.failover.peers import PEERS, running
 from tests.bench.failover.table import LOOK_S, Sitting
+from tests.bench.rig.figures import AFTER_S
 from tests.bench.rig.load import Asking, Stream
 from tests.bench.rig.ours import Setting, ours, stream
 from tests.bench.rig.place import loaded, place
@@ -81,9 +82,15 @@ async def _sitting(case: Case, parties: Sequence[str], count: int, home: Path, d
                     onsets.uncalm += 1
                     say(f"onset {number + 1}: not back on A: {_strayed(load.links)}")
                 await strike(where.rig, case.fault, onsets)
-            await asyncio.sleep(TAIL_S + (LOOK_S if case.dark else 0.0))
+            await asyncio.sleep(_tail_s(case))
         return Sitting(tuple(load.records), tuple(onsets.began), tuple(onsets.healed),
                        onsets.uncalm)
+
+
+def _tail_s(case: Case) -> float:
+    """How long the load goes on after the last heal: the last window must be whole."""
+    window = case.steps[-1] + AFTER_S - case.fault.lasts_s
+    return TAIL_S + max(LOOK_S if case.dark else 0.0, window)
 
 
 def _strayed(links: Mapping[str, str]) -> str:

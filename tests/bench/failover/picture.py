@@ -29,7 +29,8 @@ PAINT: Final[Mapping[Mark, tuple[str, float]]] = {
 WORDS: Final[Mapping[Mark, str]] = {
     "a": "answered over A", "b": "answered over B", "no": 'a plain "no" with both links dead',
     "failed": "failed"}
-_STYLE: Final = """<style>text{font:12px system-ui,sans-serif;fill:#1f2937}
+_STYLE: Final = """<style>
+text{font-family:system-ui,'DejaVu Sans',sans-serif;font-size:12px;fill:#1f2937}
 .h{font-weight:600;font-size:14px}.s{font-size:11px}.c{text-anchor:middle}.r{text-anchor:end}
 .g{stroke:#e1e5ea}.f{fill:#f6ece0}</style>"""
 

@@ -1,0 +1,94 @@
+"""What the parties are judged by: failures, percentiles, spreads, and the dark."""
+
+import pytest
+
+from tests.bench.failover.table import Sitting, as_json, lines, score
+from tests.bench.rig.records import Kind, Record
+
+
+def one(party: str, number: int, due: float, took_s: float = 0.02, kind: Kind = "live",
+        status: int = 200) -> Record:
+    return Record(party, number, due, 0.0, took_s, kind, "a", status)
+
+
+def steady(party: str, since: float, until: float, first: int = 0) -> list[Record]:
+    """Ten live answers a second, 20 ms each."""
+    return [one(party, first + n, since + n / 10) for n in range(round((until - since) * 10))]
+
+
+def test_each_party_is_judged_by_its_own_records() -> None:
+    slow = one("nginx", 900, 10.0, 0.5)
+    sitting = Sitting((*steady("ours", 0, 20), *steady("nginx", 0, 20), slow), (10.0,), (15.0,))
+    ours, nginx = score("ours", [sitting]), score("nginx", [sitting])
+    assert (ours.requests, nginx.requests) == (200, 201)
+    assert ours.pooled_max_ms == pytest.approx(20)
+    assert nginx.pooled_max_ms == pytest.approx(500)
+    assert nginx.onsets[0].max_ms == pytest.approx(500)
+
+
+def test_failed_counts_the_whole_run_and_a_plain_no_with_a_link_up_is_a_failure() -> None:
+    lost = one("envoy", 900, 2.0, 0.1, "failed", 503)
+    early = Sitting((*steady("envoy", 0, 20), lost), (10.0,), (15.0,))
+    assert score("envoy", [early]).failed == 1
+    assert score("envoy", [early]).onsets[0].max_ms == pytest.approx(20)  # outside the window
+
+
+def test_sittings_have_their_own_numbers_and_their_onsets_stay_apart() -> None:
+    """The same numbers come again in every sitting: no record may hide another."""
+    calm = Sitting(tuple(steady("ours", 0, 20)), (10.0,), (15.0,))
+    slow = Sitting((*steady("ours", 0, 20)[:100], one("ours", 100, 10.0, 0.3)), (10.0,), (15.0,))
+    found = score("ours", [calm, slow])
+    assert [each.max_ms for each in found.onsets] == [pytest.approx(20), pytest.approx(300)]
+    assert found.pooled_max_ms == pytest.approx(300)
+    assert found.requests == 301
+
+
+def test_the_steps_of_one_strike_give_one_figure() -> None:
+    records = (*steady("ours", 0, 40), one("ours", 900, 18.0, 0.4))
+    sitting = Sitting(records, (10.0,), (30.0,))
+    assert score("ours", [sitting]).onsets[0].max_ms == pytest.approx(20)
+    stepped = score("ours", [sitting], (0.0, 4.0, 8.0))
+    assert len(stepped.onsets) == 1
+    assert stepped.onsets[0].max_ms == pytest.approx(400)
+
+
+def test_in_the_dark_a_no_counts_by_how_soon_it_is_said_and_when_it_ends() -> None:
+    refusals = [one("haproxy", 300 + n, 10.0 + n / 10, 0.5, "failed", 503) for n in range(90)]
+    silent = one("haproxy", 900, 12.05, 10.0, "failed", 0)
+    after = steady("haproxy", 19.0, 30.0, 500)
+    sitting = Sitting((*steady("haproxy", 0, 10), *refusals, silent, *after), (10.0,), (18.0,))
+    dark = score("haproxy", [sitting], dark=True).dark[0]
+    assert len(dark.no) == 80  # the ten after the heal are no part of the dark
+    assert dark.no[0] == pytest.approx(500)
+    assert dark.silent == 1
+    assert dark.live_s == pytest.approx(1.02)
+    assert dark.last_no_s == pytest.approx(0.9)
+
+
+def test_a_party_that_never_comes_back_shows_it() -> None:
+    sitting = Sitting((one("envoy", 1, 11.0, 0.01, "failed", 503),), (10.0,), (18.0,))
+    assert score("envoy", [sitting], dark=True).dark[0].live_s == 99.0
+
+
+def test_the_table_has_a_head_and_a_line_for_each_party_in_columns() -> None:
+    sitting = Sitting((*steady("ours", 0, 20), *steady("nginx", 0, 20)), (10.0,), (15.0,))
+    head, rule, ours, nginx = lines([score("ours", [sitting]), score("nginx", [sitting])])
+    assert [cell.strip() for cell in head.split("|")] == [
+        "party", "failed of all", "p50 ms", "p99 ms", "max ms", "longest gap ms", "all p99",
+        "all max"]
+    assert [cell.strip() for cell in ours.split("|")] == [
+        "ours", "0 of 200", "20", "20", "20", "100", "20", "20"]
+    assert nginx.startswith("nginx ")
+    bars = {place for place, sign in enumerate(head) if sign == "|"}
+    assert bars == {place for place, sign in enumerate(rule) if sign == "+"}
+    assert bars == {place for place, sign in enumerate(ours) if sign == "|"}
+
+
+def test_the_dark_has_columns_of_its_own_and_json_leaves_out_the_single_noes() -> None:
+    sitting = Sitting((one("envoy", 1, 11.0, 0.01, "failed", 503), one("envoy", 2, 18.2)),
+                      (10.0,), (18.0,))
+    found = score("envoy", [sitting], dark=True)
+    assert '"no" p99 ms' in lines([found])[0]
+    assert as_json(found)["dark"] == [{
+        "silent": 0, "no_p50_ms": pytest.approx(10), "no_p99_ms": pytest.approx(10),
+        "no_max_ms": pytest.approx(10), "live_s": pytest.approx(0.22), "last_no_s": 0.0}]
