@@ -3,10 +3,13 @@
 Percentiles are over the requests sent from 1 s before to 5 s after an onset, those in flight
 included, from the scheduled send time; a failed request counts with the time until it failed.
 "failed" counts the whole of each sitting. Each onset gives its own figures, said as ``median
-(least-most)``; ``all p99`` is over the windows of all onsets together. In the dark, where nobody
-can answer, a plain 5xx is a "no", and what counts is how soon it is said and when it ends.
+(least-most)``; ``all p99`` is over the windows of all onsets together. A party that was not on the
+primary when it was struck was not tried by that onset, which is left out of its figures (never of
+its failures). In the dark, where nobody can answer, a plain 5xx is a "no", and what counts is how
+soon it is said and when it ends.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -21,12 +24,20 @@ LOOK_S: Final = 4.0  # after a heal, for those that go on refusing
 
 @dataclass(frozen=True, slots=True)
 class Sitting:
-    """One load of all parties. ``began`` and ``healed`` are monotonic seconds, in pairs."""
+    """One load of all parties. ``began`` and ``healed`` are monotonic seconds, in pairs;
+    ``strayed`` tells for each who was not on the primary then, so was not tried."""
 
     records: tuple[Record, ...]
     began: tuple[float, ...]
     healed: tuple[float, ...]
-    uncalm: int = 0
+    strayed: tuple[frozenset[str], ...] = ()
+
+    def tried(self, party: str) -> list[tuple[float, float, float]]:
+        """Return the faults that tried ``party``: begun, healed, and when the next one began."""
+        afters = (*self.began[1:], math.inf)
+        strayed = self.strayed or (frozenset(),) * len(self.began)
+        return [(began, healed, after) for began, healed, after, gone
+                in zip(self.began, self.healed, afters, strayed, strict=True) if party not in gone]
 
     def of(self, party: str) -> list[Record]:
         """The records of one party."""
@@ -71,26 +82,27 @@ def score(party: str, sittings: Sequence[Sitting], steps: Sequence[float] = (0.0
         mine = sitting.of(party)
         requests += len(mine)
         failed += sum(one.kind != "live" for one in mine)
-        strikes = [[began + step for step in steps] for began in sitting.began]
+        tried = sitting.tried(party)
+        strikes = [[began + step for step in steps] for began, _, _ in tried]
         figures += [measure(mine, onsets) for onsets in strikes]
         took += [one.took_s * 1000
                  for one in near(mine, [onset for onsets in strikes for onset in onsets])]
         if dark:
-            darks += [_dark(mine, *pair)
-                      for pair in zip(sitting.began, sitting.healed, strict=True)]
+            darks += [_dark(mine, *times) for times in tried]
     return Score(party, requests, failed, tuple(figures), quantile(took, 0.99),
                  max(took, default=0.0), tuple(darks))
 
 
-def _dark(records: Sequence[Record], began: float, healed: float) -> Dark:
+def _dark(records: Sequence[Record], began: float, healed: float, after: float) -> Dark:
+    looked = min(healed + LOOK_S, after)
     sent = [one for one in records if began <= one.due < healed]
     refused = [one for one in sent if one.status >= SAYS_NO]
-    after = [one.answered - healed for one in records
-             if one.kind == "live" and one.answered > healed]
+    live = [one.answered - healed for one in records
+            if one.kind == "live" and healed < one.answered]
     late = [one.due - healed for one in records
-            if one.kind != "live" and healed <= one.due < healed + LOOK_S]
+            if one.kind != "live" and healed <= one.due < looked]
     return Dark(tuple(one.took_s * 1000 for one in refused),
-                sum(one.status == 0 for one in sent), min(after, default=NEVER_S),
+                sum(one.status == 0 for one in sent), min(live, default=NEVER_S),
                 max(late, default=0.0))
 
 
@@ -107,16 +119,18 @@ def _dark_each(get: Callable[[Dark], float], digits: int = 0) -> Callable[[Score
 
 COLUMNS: Final[tuple[Column, ...]] = (
     ("party", lambda found: found.party),
+    ("onsets", lambda found: f"{len(found.onsets)}"),
     ("failed of all", lambda found: f"{found.failed} of {found.requests}"),
     ("p50 ms", _each(lambda one: one.p50_ms)),
     ("p99 ms", _each(lambda one: one.p99_ms)),
     ("max ms", _each(lambda one: one.max_ms)),
     ("longest gap ms", _each(lambda one: one.gap_ms)),
-    ("all p99", lambda found: f"{found.pooled_p99_ms:.0f}"),
-    ("all max", lambda found: f"{found.pooled_max_ms:.0f}"),
+    ("all p99", lambda found: f"{found.pooled_p99_ms:.0f}" if found.onsets else "-"),
+    ("all max", lambda found: f"{found.pooled_max_ms:.0f}" if found.onsets else "-"),
 )
 DARK_COLUMNS: Final[tuple[Column, ...]] = (
     ("party", lambda found: found.party),
+    ("onsets", lambda found: f"{len(found.onsets)}"),
     ("no answer at all", lambda found: f"{sum(one.silent for one in found.dark)} "
                                        f"of {found.requests}"),
     ('"no" p50 ms', _dark_each(lambda one: quantile(one.no, 0.5))),
@@ -127,9 +141,9 @@ DARK_COLUMNS: Final[tuple[Column, ...]] = (
 )
 
 
-def lines(scores: Sequence[Score]) -> list[str]:
+def lines(scores: Sequence[Score], dark: bool = False) -> list[str]:
     """Return the table of one fault, its heads first."""
-    columns = DARK_COLUMNS if any(found.dark for found in scores) else COLUMNS
+    columns = DARK_COLUMNS if dark else COLUMNS
     rows = [[head for head, _ in columns],
             *([say(found) for _, say in columns] for found in scores)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(columns))]

@@ -20,9 +20,9 @@ def records(party: str) -> list[Record]:
 @pytest.mark.parametrize("name", CASES)
 def test_text_figures_and_picture_tell_of_every_party(name: str, tmp_path: Path) -> None:
     compared = Compared(["ours", "envoy"], ["2 cores"])
-    sitting = Sitting((*records("ours"), *records("envoy")), (10.0,), (15.0,), uncalm=1)
+    sitting = Sitting((*records("ours"), *records("envoy")), (10.0,), (15.0,))
     said = compared.add(CASES[name], [sitting])
-    assert "(1 onsets, 1 of them before all were back on A)" in said[1]
+    assert said[1].endswith("(1 onsets)")
     text, figures, picture = compared.write(tmp_path / "out", {"seed": 4})
     assert text.read_text("utf-8").count("\nours ") == 1
     assert "Two cores carry everything" in text.read_text("utf-8")

@@ -43,6 +43,30 @@ def test_sittings_have_their_own_numbers_and_their_onsets_stay_apart() -> None:
     assert found.requests == 301
 
 
+def test_who_was_not_on_the_primary_was_not_tried_but_its_failures_count() -> None:
+    lost = one("ours", 900, 10.0, 0.4, "failed", 503)
+    sitting = Sitting((*steady("ours", 0, 40), lost), (10.0, 30.0), (15.0, 35.0),
+                      (frozenset({"ours"}), frozenset({"nginx"})))
+    found = score("ours", [sitting])
+    assert (len(found.onsets), found.failed) == (1, 1)
+    assert found.pooled_max_ms == pytest.approx(20)
+    assert score("nginx", [sitting]).onsets[0].near == 0  # it was tried once, by the first
+
+
+def test_a_party_that_was_never_tried_has_no_figures() -> None:
+    sitting = Sitting(tuple(steady("ours", 0, 20)), (10.0,), (15.0,), (frozenset({"ours"}),))
+    found = score("ours", [sitting])
+    assert [cell.strip() for cell in lines([found])[2].split("|")] == [
+        "ours", "0", "0 of 200", "-", "-", "-", "-", "-", "-"]
+
+
+def test_the_next_outage_ends_the_look_after_a_heal() -> None:
+    soon = one("ours", 900, 20.1, 0.01, "refused", 503)
+    sitting = Sitting((*steady("ours", 0, 10), *steady("ours", 18, 20, 300), soon),
+                      (10.0, 20.0), (18.0, 28.0))
+    assert score("ours", [sitting], dark=True).dark[0].last_no_s == 0.0
+
+
 def test_the_steps_of_one_strike_give_one_figure() -> None:
     records = (*steady("ours", 0, 40), one("ours", 900, 18.0, 0.4))
     sitting = Sitting(records, (10.0,), (30.0,))
@@ -74,10 +98,10 @@ def test_the_table_has_a_head_and_a_line_for_each_party_in_columns() -> None:
     sitting = Sitting((*steady("ours", 0, 20), *steady("nginx", 0, 20)), (10.0,), (15.0,))
     head, rule, ours, nginx = lines([score("ours", [sitting]), score("nginx", [sitting])])
     assert [cell.strip() for cell in head.split("|")] == [
-        "party", "failed of all", "p50 ms", "p99 ms", "max ms", "longest gap ms", "all p99",
-        "all max"]
+        "party", "onsets", "failed of all", "p50 ms", "p99 ms", "max ms", "longest gap ms",
+        "all p99", "all max"]
     assert [cell.strip() for cell in ours.split("|")] == [
-        "ours", "0 of 200", "20", "20", "20", "100", "20", "20"]
+        "ours", "1", "0 of 200", "20", "20", "20", "100", "20", "20"]
     assert nginx.startswith("nginx ")
     bars = {place for place, sign in enumerate(head) if sign == "|"}
     assert bars == {place for place, sign in enumerate(rule) if sign == "+"}
@@ -88,7 +112,7 @@ def test_the_dark_has_columns_of_its_own_and_json_leaves_out_the_single_noes() -
     sitting = Sitting((one("envoy", 1, 11.0, 0.01, "failed", 503), one("envoy", 2, 18.2)),
                       (10.0,), (18.0,))
     found = score("envoy", [sitting], dark=True)
-    assert '"no" p99 ms' in lines([found])[0]
+    assert '"no" p99 ms' in lines([found], dark=True)[0]
     assert as_json(found)["dark"] == [{
         "silent": 0, "no_p50_ms": pytest.approx(10), "no_p99_ms": pytest.approx(10),
         "no_max_ms": pytest.approx(10), "live_s": pytest.approx(0.22), "last_no_s": 0.0}]
