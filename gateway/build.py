@@ -24,11 +24,12 @@ from urllib.parse import urlsplit
 from gateway.config import Config
 from gateway.core import asyncapi
 from gateway.core.blackbox import Recording
+from gateway.core.canary import canary
 from gateway.core.exchange import UpstreamRules
 from gateway.core.link import Link, LinkTurned, Probe
 from gateway.core.mode import Transition
 from gateway.core.quota import Overlay, PlanView
-from gateway.core.report import alarm, happening, quota_alarm, quota_told, state
+from gateway.core.report import alarm, happening, quota_alarm, quota_told, state, unproven
 from gateway.core.route import Switched
 from gateway.core.status import MqttView, OutboxView, Rest, StoreView, document
 from gateway.core.telemetry import (
@@ -66,6 +67,7 @@ from gateway.edge.tunnel import Streams, Tunnels, TunnelSettings
 from gateway.edge.vault import Vault, count_boot, records_path
 from gateway.errors import GatewayError, KeysMissing, StoreFull
 from gateway.flow.board import Board, tenants_of
+from gateway.flow.canaries import Canaries
 from gateway.flow.forward import Forwarder
 from gateway.flow.ladder import Ladder
 from gateway.flow.prune import prune
@@ -149,6 +151,7 @@ class Gateway:
         self._records: dict[str, RecordStore] = {}
         self._store_states: dict[str, str] = {}
         self._alarms: dict[tuple[str, str], Alarm] = {}
+        self._unproven: set[tuple[str, str]] = set()
         self._outbox: OutboxStore | None = None
         self._report: Report | None = None
         self._tunnels: Tunnels | None = None
@@ -189,16 +192,18 @@ class Gateway:
         loops = await stack.enter_async_context(_loops())
         self._open_report(stack, loops)
         loops(Watch(self._board, probers, self._config.links, self._clock, self._rng,
-                    self._canaries(), self._alive()).run())
+                    self._connects(), self._alive(), self._config.cadence, self._config.rules,
+                    self._small).run())
+        loops(self._canaries().run())
         self._standby = Standby(self._board, self._senders, self._paths, self._metered,
                                 self._clock, self._config.failback.warm_most,
-                                frozenset(link for link, (plan, _) in self._config.plans.items()
-                                          if plan.small))
+                                self._small)
         loops(self._standby.run())
         loops(Sweep(self._board, self._senders, lambda: self._tunnels, self._standby.declared,
                     self._config.failback.tunnel_gap_s, self._clock).run())
         loops(prune(tuple(self._records.values()), self._clock))
-        loops(Ladder(self._board, probers, self._config.links, self._clock).run())
+        loops(Ladder(self._board, probers, self._config.links, self._clock,
+                     self._config.cadence).run())
         loops(remember(lambda: link_memory.write_learned(
             self._config.state_dir / GAPS, self._board.learned()), self._clock))
         loops(self._quota.run())
@@ -314,10 +319,37 @@ class Gateway:
             for each in self._config.upstreams}
 
     @property
+    def _small(self) -> frozenset[str]:
+        return frozenset(link for link, (plan, _) in self._config.plans.items() if plan.small)
+
+    @property
     def _metered(self) -> frozenset[str]:
         return frozenset(link.id for link in self._config.links if link.metered)
 
-    def _canaries(self) -> dict[str, dict[str, Probe]]:
+    def _canaries(self) -> Canaries:
+        """Whole requests to each upstream over each link, as the first of its tenants."""
+        config = self._config
+        asked = {each.id: (canary(pack, each.tenants[0], each.id, self._via), pack)
+                 for each in config.upstreams for pack in (config.packs[each.pack],)}
+        return Canaries(
+            self._board, self._senders,
+            {name: (outbound, pack) for name, (outbound, pack) in asked.items() if outbound},
+            [link.id for link in config.links], config.cadence, config.rules, self._clock,
+            self._rng, self._note_alarms)
+
+    def _note_alarms(self) -> None:
+        """A proof lapsed, or came back: the network team's retained state is to say so."""
+        found = {(each.link, each.upstream)
+                 for each in unproven(self._board.view(), self._clock.wall())}
+        for link, upstream in sorted(found ^ self._unproven):
+            LOG.log(logging.WARNING if (link, upstream) in found else logging.INFO,
+                    "a backup path's proof", extra={"link": link, "upstream": upstream,
+                                                    "lapsed": (link, upstream) in found})
+        if found != self._unproven and self._report is not None:
+            self._report.changed()
+        self._unproven = found
+
+    def _connects(self) -> dict[str, dict[str, Probe]]:
         """A TCP connect to each upstream over each link: it tells recovery, and proves nothing."""
         return {link.id: {each.id: Probe(each.id, "tcp", _place(each.url_over(link.id)))
                           for each in self._config.upstreams} for link in self._config.links}

@@ -17,6 +17,7 @@ from gateway.config import files, packs, rules, tables
 from gateway.config.mistakes import Mistakes, Where, validated
 from gateway.config.times import to_wall
 from gateway.core.access import Client, Tenant
+from gateway.core.cadence import CadenceRules
 from gateway.core.echo import SECRET_BYTES_MIN
 from gateway.core.failback import FailbackRules
 from gateway.core.link import Link, LinkRules, Probe
@@ -76,6 +77,7 @@ class Config:
     steering: SteerRules = field(default_factory=SteerRules)
     failback: FailbackRules = field(default_factory=FailbackRules)
     plans: Mapping[str, tuple[Plan, Carrier | None]] = field(default_factory=dict)
+    cadence: CadenceRules = field(default_factory=CadenceRules)
 
     @property
     def state_dir(self) -> Path:
@@ -141,7 +143,8 @@ class _Reader:
             self.secret(file.store.device_key, ("store", "device_key")),
             (*rules.warnings(file, files.interfaces() if self.look else None), *self.warned),
             SteerRules(**file.model_dump(include={"steering"})["steering"]),
-            FailbackRules(**file.model_dump(include={"failback"})["failback"]), self.plans())
+            FailbackRules(**file.model_dump(include={"failback"})["failback"]), self.plans(),
+            CadenceRules(**file.model_dump(include={"cadence"})["cadence"]))
 
     def there(self, path: str, where: Where) -> str:
         """A path, looked for."""

@@ -48,7 +48,11 @@ class PackTable(Table):
     asker_claims: Texts = ()
     subject_codes: Texts = ()
     patience_s: float = Field(30.0, gt=0, le=300)
-    canary: str = ""
+    canary: str = Field("", pattern=r"^$|^/[^\s#]*$", description="a cheap target that needs no "
+                        "credential; empty: none")
+    canary_types: Texts = Field(("CapabilityStatement",), min_length=1,
+                                description="resource types that its answer may be")
+    canary_interaction: str = Field("", description="what stands in interaction_header then")
     routes: Annotated[tuple[RouteTable, ...], Field(strict=False)] = Field(min_length=1)
 
 
@@ -127,6 +131,8 @@ def _keeping(route: RouteTable, here: tuple[str | int, ...], mistakes: Mistakes)
 
 def _pack(table: PackTable) -> Pack:
     values: dict[str, Any] = table.model_dump(exclude={"interaction_prefix", "routes"})
+    if table.canary_interaction:
+        values["canary_interaction"] = table.interaction_prefix + table.canary_interaction
     return Pack(routes=tuple(_route(table, each) for each in table.routes), **values)
 
 

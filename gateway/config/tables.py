@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
+from gateway.core.cadence import CadenceRules
 from gateway.core.failback import FailbackRules
 from gateway.core.link import LinkRules
 from gateway.core.quota import Plan as PlanRules
@@ -133,6 +134,7 @@ def table_of(rules: type[Any], name: str) -> type[Table]:
 Judgement: Final = table_of(LinkRules, "Judgement")
 Steering: Final = table_of(SteerRules, "Steering")
 Failback: Final = table_of(FailbackRules, "Failback")
+Cadence: Final = table_of(CadenceRules, "Cadence")
 
 
 class Probe(Table):
@@ -228,6 +230,7 @@ class File(Table):
     judgement: Judgement = Field(default_factory=Judgement)  # type: ignore[valid-type]
     steering: Steering = Field(default_factory=Steering)  # type: ignore[valid-type]
     failback: Failback = Field(default_factory=Failback)  # type: ignore[valid-type]
+    cadence: Cadence = Field(default_factory=Cadence)  # type: ignore[valid-type]
     links: Annotated[tuple[Link, ...], Field(strict=False)] = Field(min_length=1)
     tenants: Annotated[tuple[Tenant, ...], Field(strict=False)] = Field(min_length=1)
     upstreams: Annotated[tuple[Upstream, ...], Field(strict=False)] = Field(min_length=1)

@@ -123,7 +123,7 @@ class LinkRules:
     probe_every_s: float = field(default=0.5, metadata={
         "ge": 0.05, "description": "seconds between probes of one target on an unmetered link"})
     probe_metered_every_s: float = field(default=10.0, metadata={
-        "ge": 0.1, "description": "the same on a metered link that carries no traffic"})
+        "ge": 0.1, "description": "seconds between any two on a metered link that stands by"})
     probe_suspect_every_s: float = field(default=0.2, metadata={
         "ge": 0.05, "description": "the same while a link is suspect, metered or not"})
     probe_timeout_s: float = field(default=0.8, metadata={

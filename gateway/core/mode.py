@@ -11,6 +11,7 @@ from typing import TypeAlias
 from gateway.core.course import CourseView, RampTold, SweepTold
 from gateway.core.instant import Mono
 from gateway.core.link import LinkState, LinkTurned
+from gateway.core.proof import PathProof
 from gateway.core.route import Mode, Switched
 from gateway.core.steer import ClassMoved
 from gateway.core.verdict import Judged, Verdict
@@ -106,6 +107,7 @@ class BoardView:
     """All that the board knows, frozen, for ``/status`` and telemetry.
 
     ``proofs`` are (tenant, upstream, link, age in seconds of the newest 2xx): never a root.
+    ``paths`` says of each link that is not the active one whether it was shown to work.
     """
 
     at: Mono
@@ -118,3 +120,4 @@ class BoardView:
     stalls: int
     proofs: tuple[tuple[str, str, str, float], ...] = ()
     course: CourseView = field(default_factory=CourseView)
+    paths: tuple[PathProof, ...] = ()

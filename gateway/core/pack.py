@@ -68,7 +68,8 @@ class Pack:
     ``asker_claims`` are dotted paths into the bearer token's payload (unsigned in GP Connect, so
     they say who asks, never who may); where they cannot be read the client stands for the asker.
     ``subject_codes`` are the OperationOutcome codes by which a 403/404/410 speaks of the patient;
-    an empty tuple means any does. ``canary`` is a cheap unauthenticated target, ``""`` if none.
+    an empty tuple means any does. ``canary`` is a cheap unauthenticated target, ``""`` if none:
+    what it answers must be one of ``canary_types``; ``canary_interaction`` goes into the header.
     """
 
     name: str
@@ -80,6 +81,8 @@ class Pack:
     subject_codes: tuple[str, ...] = ()
     patience_s: float = 30.0
     canary: str = ""
+    canary_types: tuple[str, ...] = ("CapabilityStatement",)
+    canary_interaction: str = ""
 
 
 @dataclass(frozen=True, slots=True)

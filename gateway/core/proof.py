@@ -1,8 +1,11 @@
-"""What statuses prove about a path: where a 404 may be believed, and where we are not let in.
+"""What statuses prove about a path: where a 404 may be believed, and where we are not let in; and
+which paths were shown to work lately.
 
 Rule 1: a 2xx to a real request proves (tenant, upstream, capability root, link) for ``PROOF_S``.
         Only there may a 403, 404 or 410 remove a copy. A probe is no proof (design 5.2).
-Rule 2: a 401, 403 or 407 makes a path ineligible only when another path gave a 2xx to the *same*
+Rule 2: a path works if a canary or a real request over it succeeded within 65 minutes on a metered
+        link, within two minutes on another: dated, never presumed (links.md section 13).
+Rule 3: a 401, 403 or 407 makes a path ineligible only when another path gave a 2xx to the *same*
         request, and for ``INELIGIBLE_S`` only. Else it is an answer like any other.
 """
 
@@ -18,6 +21,44 @@ PROOFS_MAX: Final = 8192
 
 SERIALS_MAX: Final = 1024
 """Requests whose refusals are remembered until another path answers them."""
+
+PROVEN_S: Final = 120.0
+PROVEN_METERED_S: Final = 65 * 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PathProof:
+    """One path's last proof: its ``age_s``, None if there was none since the start. ``lapsed_s``
+    is for how long it has not been proven, None while it is."""
+
+    link: str
+    upstream: str
+    age_s: float | None
+    lapsed_s: float | None
+
+
+@dataclass(slots=True)
+class PathProofs:
+    """When each (link, upstream) last showed that it works; counted from ``begun`` at most."""
+
+    begun: Mono
+    _dated: dict[tuple[str, str], Mono] = field(default_factory=dict)
+
+    def saw(self, link: str, upstream: str, at: Mono) -> None:
+        """Take in a success of a canary or a real request."""
+        self._dated[link, upstream] = at
+
+    def age_s(self, link: str, upstream: str, now: Mono) -> float | None:
+        """Return how old the last proof is, None if there is none."""
+        dated = self._dated.get((link, upstream))
+        return None if dated is None else now - dated
+
+    def of(self, link: str, upstream: str, metered: bool, now: Mono) -> PathProof:
+        """Return how one path stands. Before its first proof it counts from the start."""
+        limit = PROVEN_METERED_S if metered else PROVEN_S
+        since = now - self._dated.get((link, upstream), self.begun)
+        age = self.age_s(link, upstream, now)
+        return PathProof(link, upstream, age, max(0.0, since - limit) if since >= limit else None)
 
 
 @dataclass(slots=True)

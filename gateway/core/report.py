@@ -115,7 +115,21 @@ def link_alarms(view: BoardView, wall: Wall) -> tuple[Alarm, ...]:
     now = view.at
     wrong = tuple(Alarm("flows_on_wrong_link", "major", dated(each.alarmed, wall, now), each.link)
                   for each in view.course.clearings if each.alarmed is not None)
-    return _lost_links(view, wall) + wrong
+    return _lost_links(view, wall) + wrong + unproven(view, wall)
+
+
+def unproven(view: BoardView, wall: Wall) -> tuple[Alarm, ...]:
+    """Return an alarm for each path of a standing-by link that has not shown lately that it works.
+
+    Not for an upstream that is down anyway, nor for a link that is out of use: those are told.
+    """
+    down = {each.upstream for each in view.verdicts if each.kind == "UPSTREAM_DOWN"}
+    out = {link.id for link in view.links if link.state in OUT_OF_USE}
+    return tuple(
+        Alarm("backup_unproven", "major", dated(Mono(view.at - path.lapsed_s), wall, view.at),
+              path.link, path.upstream)
+        for path in view.paths if path.lapsed_s is not None
+        and path.link not in out and path.upstream not in down)
 
 
 def _lost_links(view: BoardView, wall: Wall) -> tuple[Alarm, ...]:

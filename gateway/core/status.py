@@ -10,6 +10,8 @@ in it (promise 9). Durations are seconds, ``None`` is "not known". The shape:
     verdicts[] {kind, link, upstream, since_s, evidence{}}
     modes[]    {tenant, upstream, mode, cause, since_s}
     proofs[]   {tenant, upstream, link, age_s}
+    standby[]  {link, upstream, age_s, lapsed_s}: when a path of a link that is not the active one
+                last showed that it works; lapsed_s is absent (null) while that counts
     steering   {classes[] {link, traffic, cost_s, left, recent{}, day{}}, impaired[],
                 returning[] {link, backup, stage, share, since_s, begun_s, stayed_s},
                 cleared[] {link, since_s, flows, clean_s, alarmed}}
@@ -161,6 +163,9 @@ def _board(view: BoardView) -> dict[str, object]:
         "proofs": [
             {"tenant": tenant, "upstream": upstream, "link": link, "age_s": _round(age)}
             for tenant, upstream, link, age in view.proofs],
+        "standby": [
+            {"link": path.link, "upstream": path.upstream, "age_s": _round(path.age_s),
+             "lapsed_s": _round(path.lapsed_s)} for path in view.paths],
         "steering": _steering(view.course, now),
         "switches": view.switches,
         "last_switch": None if last is None else {

@@ -54,7 +54,7 @@ Reason: TypeAlias = VerdictKind | Literal["MAINTENANCE", "ROLLED_BACK", ""]
 AlarmCode: TypeAlias = Literal[
     "no_path", "one_link", "copy_stale", "store_damaged", "store_full", "keys_missing",
     "certificate", "clock", "outbox_full", "flows_on_wrong_link",
-    "quota_low", "quota_out"]
+    "quota_low", "quota_out", "backup_unproven"]
 QuotaCode: TypeAlias = Literal["", "quota_low", "quota_out"]
 ClockCode: TypeAlias = Literal["ntp", "rtc", "none"]
 EventKind: TypeAlias = Literal[

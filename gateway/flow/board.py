@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from gateway.core.blackbox import BlackBox, Recording, Site
+from gateway.core.cadence import Pace
 from gateway.core.course import Course, Look, reach_of
 from gateway.core.detector import Detector, alone
 from gateway.core.failback import Clearing, FailbackRules, Flows, TunnelEnd
@@ -43,7 +44,7 @@ from gateway.core.mode import (
     mode_of,
 )
 from gateway.core.pack import Traffic
-from gateway.core.proof import Proofs
+from gateway.core.proof import PathProof, PathProofs, Proofs
 from gateway.core.route import (
     SPARE,
     Situation,
@@ -135,6 +136,7 @@ class Board:
         self._switches = 0
         self._last_switch: Switched | None = None
         self._proofs = Proofs()
+        self._shown = PathProofs(now)
         self._modes = {
             (tenant, upstream): ModeView(tenant, upstream, "NORMAL", now, "")
             for upstream, tenants in self._upstreams.items() for tenant in tenants}
@@ -159,6 +161,8 @@ class Board:
             return
         self._notice_stall()
         self._box.saw(sample, self._clock.now())
+        if sample.layer == "http" and sample.ok and not sample.anchor:
+            self._shown.saw(sample.link, sample.target, sample.at)
         is_news = detector.see(sample) or self._is_about_a_path(sample)
         urgent = sample.layer == "carrier" and not sample.ok  # it moves within 50 ms
         if is_news and (urgent or self._clock.now() - self._judged >= JUDGE_EVERY_S):
@@ -188,7 +192,10 @@ class Board:
         A 2xx is a proof of the path for its capability ``root``; a 401, 403 or 407 makes the path
         ineligible once another link gave a 2xx to the same request.
         """
-        if self._proofs.saw(tenant, upstream, root, link, status, serial, self._clock.now()):
+        now = self._clock.now()
+        if 200 <= status < 300:
+            self._shown.saw(link, upstream, now)
+        if self._proofs.saw(tenant, upstream, root, link, status, serial, now):
             self._standings.clear()
 
     def completed(self, link: str, upstream: str, traffic: Traffic, route: str,
@@ -292,29 +299,32 @@ class Board:
         detector = self._detectors[link]
         return detector.memory.state != "UP" or detector.reading.overdue
 
-    def every_s(self, link: str) -> float:
-        """Return the seconds between two probes of one target on ``link`` now.
+    def proof_age(self, link: str, upstream: str) -> float | None:
+        """Return the age in seconds of the last proof that a path works, None if there is none."""
+        return self._shown.age_s(link, upstream, self._clock.now())
+
+    def pace(self, link: str) -> Pace:
+        """Return how freely ``link`` is asked now (``core/cadence.py``).
 
         A suspect link is asked fast, and so is every link while none is known to be well, or,
         metered or not, while another one is suspect: its turn may be next (links.md section 3).
         One that has just died is asked as if it were unmetered, since it is no standby until it
         is known to be back; after ``EAGER_S`` a dead SIM is left to its own cadence.
         """
-        rules = self._rules
         states = self._states()
         well = [name for name, state in states.items()
                 if state in ("UP", "IMPAIRED") and not self._detectors[name].reading.overdue]
         if (states[link] in UNPROVED or states[link] == "SUSPECT" or self._is_waiting(link)
                 or not well):
-            return rules.probe_suspect_every_s
+            return "fast"
         if (not self._links[link].metered or link == self._active or states[link] == "PROBATION"
                 or "SUSPECT" in states.values()):
-            return rules.probe_every_s
+            return "busy"
         memory = self._detectors[link].memory
         if (memory.state in ("DOWN", "QUARANTINED")
                 and self._clock.now() - memory.since < EAGER_S):
-            return rules.probe_every_s
-        return rules.probe_metered_every_s
+            return "busy"
+        return "idle"
 
     def _is_waiting(self, link: str) -> bool:
         """Something unanswered on a link that is not known to be dead: ask at once."""
@@ -338,7 +348,13 @@ class Board:
             (*(each.verdict for each in self._detectors.values() if each.verdict is not None),
              *self._verdicts, *stall),
             self._active, self._switches, self._last_switch, self._stall_count,
-            self._proofs.newest(now), self._course.view(self._preferred, now))
+            self._proofs.newest(now), self._course.view(self._preferred, now),
+            self._path_proofs(now))
+
+    def _path_proofs(self, now: Mono) -> tuple[PathProof, ...]:
+        return tuple(self._shown.of(link, upstream, self._links[link].metered, now)
+                     for link in self._preferred if link != self._active
+                     for upstream in self._upstreams)
 
     # --- judging
 

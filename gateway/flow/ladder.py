@@ -7,14 +7,12 @@ What the rungs mean is decided in ``core/verdict.py`` (MTU_HOLE); here they are 
 from collections.abc import Mapping
 from typing import Final, Protocol
 
+from gateway.core.cadence import CadenceRules
 from gateway.core.echo import LADDER
 from gateway.core.instant import Mono
 from gateway.core.link import CARRIES, Link, LinkMemory, Probe, Sample
 from gateway.ports import Clock
 
-EVERY_S: Final = 3600.0
-METERED_EVERY_S: Final = 86_400.0
-"""A ladder costs 8.3 kB both ways, three times that where rungs are lost."""
 LOOK_S: Final = 1.0
 
 
@@ -35,11 +33,13 @@ class Ladder:
     """Asks the rungs of each of ``links`` that has an echo probe."""
 
     def __init__(self, board: Board, probers: Mapping[str, Climbs], links: tuple[Link, ...],
-                 clock: Clock) -> None:
+                 clock: Clock, cadence: CadenceRules | None = None) -> None:
         self._board, self._probers, self._clock = board, probers, clock
         self._probes = {link.id: each for link in links for each in link.probes
                         if each.kind == "echo"}
-        self._every = {link.id: METERED_EVERY_S if link.metered else EVERY_S for link in links}
+        rules = cadence or CadenceRules()
+        self._every = {link.id: rules.size_metered_s if link.metered else rules.size_s
+                       for link in links}
         self._asked: dict[str, tuple[Mono, int]] = {}
 
     async def run(self) -> None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
+from gateway.core.cadence import Ask, CadenceRules, every_s
 from gateway.core.instant import Mono
-from gateway.core.link import Link, Probe
+from gateway.core.link import Link, LinkRules, Probe
 from gateway.flow.board import TICK_S, Board
 from gateway.ports import Clock, Prober
 
@@ -22,13 +23,10 @@ JITTER: Final = 0.1
 UNDER_WAY_MAX: Final = 16
 """Probes of one link at once: at one per 0.1 s and 0.8 s each they are eight."""
 
-CANARY_EVERY_S: Final = 15.0
-"""Seconds between canaries of a path that is well; they follow the link's cadence if it is not."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """One probe; ``upstream`` is set for a canary."""
+    """One probe; ``upstream`` is set for a connect to one."""
 
     probe: Probe
     upstream: str = ""
@@ -63,15 +61,21 @@ class _Round:
 
 
 class Watch:
-    """Runs the probes. ``canaries`` are probes of upstreams: link -> upstream -> probe.
+    """Runs the probes. ``connects`` are probes of upstreams: link -> upstream -> probe.
 
-    ``beat`` is called at each turn of the loop (the service manager's watchdog).
+    ``beat`` is called at each turn of the loop (the service manager's watchdog). ``small`` are
+    metered links on a small plan.
     """
 
     def __init__(self, board: Board, probers: Mapping[str, Prober], links: Iterable[Link],
                  clock: Clock, rng: Random,
-                 canaries: Mapping[str, Mapping[str, Probe]] | None = None,
-                 beat: Callable[[], None] = lambda: None) -> None:
+                 connects: Mapping[str, Mapping[str, Probe]] | None = None,
+                 beat: Callable[[], None] = lambda: None,
+                 cadence: CadenceRules | None = None, rules: LinkRules | None = None,
+                 small: frozenset[str] = frozenset()) -> None:
+        self._cadence = cadence or CadenceRules()
+        self._rules = rules or LinkRules()
+        self._small = small
         self._board = board
         self._probers = probers
         self._clock = clock
@@ -80,7 +84,7 @@ class Watch:
         self._rounds: list[_Round] = []
         for link in links:
             anchors = tuple(_Target(probe) for probe in link.probes)
-            named = (canaries or {}).get(link.id, {})
+            named = (connects or {}).get(link.id, {})
             paths = tuple(_Target(probe, upstream) for upstream, probe in named.items())
             self._rounds += [_Round(link.id, targets, self._jitter())
                              for targets in (anchors, paths) if targets]
@@ -99,10 +103,11 @@ class Watch:
                 await self._clock.sleep(TICK_S)
 
     def _every_s(self, turn: _Round) -> float:
-        every = self._board.every_s(turn.link)
-        if turn.targets[0].upstream and not self._board.is_troubled(turn.link):
-            return max(every, CANARY_EVERY_S)
-        return every
+        link, pace = turn.link, self._board.pace(turn.link)
+        is_path = bool(turn.targets[0].upstream)
+        kind: Ask = "connect" if is_path and not self._board.is_troubled(link) else "anchor"
+        every = every_s(kind, pace, self._cadence, self._rules, small=link in self._small)
+        return every * len(turn.targets) if pace == "idle" and kind == "anchor" else every
 
     def _jitter(self) -> float:
         return self._rng.uniform(1.0 - JITTER, 1.0 + JITTER)
@@ -116,6 +121,6 @@ class Watch:
         finally:
             turn.under_way -= 1
             self._board.answered(turn.link, token)
-        # A canary's sample is about its upstream, an anchor's about the link alone.
+        # A connect's sample is about its upstream, an anchor's about the link alone.
         self._board.see(replace(sample, link=turn.link, target=name,
                                 anchor=not target.upstream))

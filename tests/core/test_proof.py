@@ -1,7 +1,7 @@
 """Proofs of path age out; a refusal bars a path only when another granted the same request."""
 
 from gateway.core.instant import Mono
-from gateway.core.proof import PROOFS_MAX, SERIALS_MAX, Proofs
+from gateway.core.proof import PROOFS_MAX, SERIALS_MAX, PathProof, PathProofs, Proofs
 
 
 def test_a_success_proves_its_path_and_root_for_65_minutes() -> None:
@@ -61,3 +61,14 @@ def test_the_newest_proof_of_each_path_is_shown_without_its_root() -> None:
     proofs.saw("A", "gpc", "fhir", "fibre", 200, 1, Mono(0.0))
     proofs.saw("A", "gpc", "docs", "fibre", 200, 2, Mono(8.0))
     assert proofs.newest(Mono(10.0)) == (("A", "gpc", "fibre", 2.0),)
+
+
+def test_a_path_is_proven_for_two_minutes_or_for_65_where_bytes_cost() -> None:
+    paths = PathProofs(Mono(100.0))
+    assert paths.of("sim", "gpc", True, Mono(100.0 + 3899)) == PathProof("sim", "gpc", None, None)
+    assert paths.of("sim", "gpc", True, Mono(100.0 + 3910)) == PathProof("sim", "gpc", None, 10.0)
+    assert paths.of("fibre", "gpc", False, Mono(100.0 + 130)).lapsed_s == 10.0
+    paths.saw("sim", "gpc", Mono(200.0))
+    assert paths.of("sim", "gpc", True, Mono(4000.0)) == PathProof("sim", "gpc", 3800.0, None)
+    assert paths.of("sim", "gpc", True, Mono(4110.0)).lapsed_s == 10.0
+    assert paths.age_s("fibre", "gpc", Mono(4110.0)) is None

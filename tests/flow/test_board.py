@@ -467,10 +467,10 @@ async def test_a_metered_standby_that_just_died_is_asked_fast_and_later_seldom()
 
     await clock.advance(1.0)
     fibre_is_well()
-    assert board.every_s("sim") == rules.probe_every_s
+    assert board.pace("sim") == "busy"
     await clock.advance(EAGER_S)
     fibre_is_well()
-    assert board.every_s("sim") == rules.probe_metered_every_s
+    assert board.pace("sim") == "idle"
 
 
 async def test_a_returning_link_takes_its_reads_by_number_and_the_mode_follows_last() -> None:

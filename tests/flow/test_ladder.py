@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.core.cadence import CadenceRules
 from gateway.core.echo import LADDER
 from gateway.core.instant import Mono
 from gateway.core.link import Link, LinkMemory, LinkState, Probe, Sample
-from gateway.flow.ladder import EVERY_S, METERED_EVERY_S, Ladder
+from gateway.flow.ladder import Ladder
 from tests.kit.clock import SimClock
 
 ECHO = Probe("anchor", "echo", "192.0.2.1:4477")
@@ -54,14 +55,14 @@ async def asked(seconds: float, *, metered: bool = False, probe: Probe = ECHO,
 
 
 async def test_a_link_that_is_up_is_asked_at_once_and_then_each_hour() -> None:
-    times, board = await asked(3 * EVERY_S + 10)
+    times, board = await asked(3 * CadenceRules().size_s + 10)
     assert times == 4
     assert [each.size for each in board.seen[:4]] == list(LADDER)
     assert [each.ok for each in board.seen[:4]] == [True, True, False, False]
 
 
 async def test_a_metered_one_is_asked_each_day() -> None:
-    assert (await asked(METERED_EVERY_S + 10, metered=True))[0] == 2
+    assert (await asked(CadenceRules().size_metered_s + 10, metered=True))[0] == 2
 
 
 async def test_a_link_that_came_back_is_asked_again() -> None:

@@ -51,14 +51,14 @@ class Rigged:
     """A watch over a simulated world with counting probers."""
 
     def __init__(self, links: tuple[Link, ...] = LINKS,
-                 canaries: dict[str, dict[str, Probe]] | None = None) -> None:
+                 connects: dict[str, dict[str, Probe]] | None = None) -> None:
         self.clock = SimClock()
         self.world = World(self.clock, links, ("gpc",))
         self.board = Board(links, {"gpc": ("B81001",)}, LinkRules(), (), self.clock,
                            lambda told: None)
         self.probers = {link.id: Counting(self.world, link.id) for link in links}
         self.beats = 0
-        self.watch = Watch(self.board, self.probers, links, self.clock, Random(7), canaries,
+        self.watch = Watch(self.board, self.probers, links, self.clock, Random(7), connects,
                            self._beat)
 
     def _beat(self) -> None:
@@ -83,7 +83,7 @@ async def test_each_target_is_asked_twice_a_second_and_a_metered_link_s_every_te
         await it.clock.advance(60.0)
         assert 100 <= it.asked("fibre", "echo") <= 125
         assert abs(it.asked("fibre", "echo") - it.asked("fibre", "broker")) <= 1
-        assert 11 <= it.asked("sim") <= 13
+        assert 5 <= it.asked("sim") <= 7  # one anchor or the other every ten seconds
         task.cancel()
 
 
@@ -111,9 +111,9 @@ async def test_a_suspect_link_quickens_its_own_probes_and_wakes_the_metered_one(
         await it.clock.advance(0.7)
         assert it.board.state("fibre").state == "SUSPECT"
         it.forget()
-        await it.clock.advance(0.5)
-        assert it.asked("fibre") >= 4
-        assert it.asked("sim") >= 1
+        await it.clock.advance(1.0)
+        assert it.asked("fibre") >= 6  # four where nothing is suspect
+        assert it.asked("sim") >= 2
         task.cancel()
 
 
@@ -130,9 +130,9 @@ async def test_a_metered_link_that_carries_the_traffic_is_asked_like_any_other()
         task.cancel()
 
 
-async def test_a_canary_is_asked_every_fifteen_seconds_and_proves_nothing_of_the_link() -> None:
-    canary = {"fibre": {"gpc": Probe("gpc", "tcp", "192.0.2.9:443")}}
-    it = Rigged(canaries=canary)
+async def test_a_connect_is_tried_every_fifteen_seconds_and_proves_nothing_of_the_link() -> None:
+    connects = {"fibre": {"gpc": Probe("gpc", "tcp", "192.0.2.9:443")}}
+    it = Rigged(connects=connects)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(it.watch.run())
         await it.clock.advance(5.0)

@@ -1,0 +1,89 @@
+"""How often each kind of question is asked on a link, and what that costs (links.md section 3).
+
+Law: an unmetered link is asked freely; a metered one that only stands by is asked as seldom as its
+proof allows; in trouble every link is asked fast, for then its answer may be what users wait for.
+What one question costs is measured on the rig (``tests/bench/standby_bytes.py``), never guessed.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias, get_args
+
+from gateway.core.link import LinkRules
+
+Pace: TypeAlias = Literal[
+    "fast",  # suspect, not yet proved, or none is known to be well
+    "busy",  # unmetered, or it carries traffic, or is about to
+    "idle",  # a metered standby
+]
+Ask: TypeAlias = Literal["anchor", "connect", "canary", "names", "size"]
+"""Echo or other probe of an anchor; TCP connect to an upstream; a whole request to one; names asked
+of two resolvers; the size ladder (8.3 kB both ways, three times that where rungs are lost)."""
+
+ASKS: Final[tuple[Ask, ...]] = get_args(Ask)
+MONTH_S: Final = 30.0 * 86_400.0
+
+COST_BYTES: Final[dict[str, int]] = {
+    "anchor": 260, "connect": 420, "canary": 1200, "names": 800, "size": 8300, "keepalive": 132}
+"""IP bytes of one event, both ways, as measured there (a canary without its page; keepalive: of one
+idle connection)."""
+
+
+def _every(default: float, words: str) -> float:
+    return field(default=default, metadata={"ge": 0.5, "le": 7 * 86400.0, "description": words})
+
+
+@dataclass(frozen=True, slots=True)
+class CadenceRules:
+    """Seconds between two questions of a kind on one link; of anchors see ``LinkRules``."""
+
+    anchor_small_s: float = _every(
+        30.0, "seconds between probes on a metered standby with a small plan")
+    connect_s: float = _every(15.0, "seconds between connects to each upstream")
+    connect_metered_s: float = _every(900.0, "the same on a metered standby")
+    canary_s: float = _every(
+        60.0, "seconds between whole requests to each upstream, not needed where traffic passed")
+    canary_metered_s: float = _every(3500.0, "the same on a metered standby: within the hour")
+    names_s: float = _every(5.0, "seconds between lookups by each of a link's two resolvers")
+    names_metered_s: float = _every(900.0, "the same on a metered standby")
+    size_s: float = _every(3600.0, "seconds between size ladders")
+    size_metered_s: float = _every(86_400.0, "the same on a metered link")
+
+
+def every_s(ask: Ask, pace: Pace, rules: CadenceRules, links: LinkRules, *, metered: bool = False,
+            small: bool = False) -> float:
+    """Return the seconds between two questions of the kind ``ask``, of one target each.
+
+    On an idle standby the anchors are asked in turn, one in each such time.
+    """
+    idle = pace == "idle"
+    match ask:
+        case "anchor" if pace == "fast":
+            return links.probe_suspect_every_s
+        case "anchor" if idle:
+            return rules.anchor_small_s if small else links.probe_metered_every_s
+        case "anchor":
+            return links.probe_every_s
+        case "connect":
+            return rules.connect_metered_s if idle else rules.connect_s
+        case "canary":
+            return rules.canary_metered_s if idle else rules.canary_s
+        case "names":
+            return rules.names_metered_s if idle else rules.names_s
+        case "size":
+            return rules.size_metered_s if metered else rules.size_s
+
+
+def month_bytes(rules: CadenceRules, links: LinkRules, *, small: bool, upstreams: int, warm: int,
+                page_bytes: int = 0) -> dict[str, float]:
+    """Return what an idle metered standby carries in 30 days by kind, where nothing goes wrong.
+
+    ``upstreams`` are asked each by themselves; ``warm`` connections are kept alive every 300 s;
+    ``page_bytes`` is the canary's body.
+    """
+    asked = {ask: MONTH_S / every_s(ask, "idle", rules, links, metered=True, small=small)
+             for ask in ASKS}
+    many = {"connect": upstreams, "canary": upstreams}
+    found: dict[str, float] = {ask: count * many.get(ask, 1) * (
+        COST_BYTES[ask] + (page_bytes if ask == "canary" else 0)) for ask, count in asked.items()}
+    found["keepalive"] = warm * MONTH_S / 300.0 * COST_BYTES["keepalive"]
+    return found
