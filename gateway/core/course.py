@@ -164,6 +164,7 @@ class Course:
         self._begun = now
         self._looked = Mono(now - LOOK_S)
         self._browned: frozenset[str] = frozenset()
+        self._flagged: frozenset[str] = frozenset()
         self._spent: frozenset[str] = frozenset()
         self._news: list[Told] = []
 
@@ -290,7 +291,10 @@ class Course:
             span_s = min(now - self._looked, 4.0 * LOOK_S)
             self._looked = now
             self._spent = frozenset(look.spent)
-            self._browned = frozenset(look.browned) | self._lossy(look, now)
+            for link in self._flagged - frozenset(look.browned):
+                self._costs.mended(link)
+            self._flagged = frozenset(look.browned)
+            self._browned = self._flagged | self._lossy(look, now)
             self._advance(look, span_s, now)
             self._steer(look, now)
         news, self._news = tuple(self._news), []

@@ -183,7 +183,7 @@ class LinkRules:
         "ge": 1.0, "description": "seconds until one request tries a faulty path again"})
     hedge_s: float = field(default=0.25, metadata={
         "ge": 0.01, "description": "wait before a read is hedged while little is measured"})
-    hedge_min_s: float = field(default=0.15, metadata={
+    hedge_min_s: float = field(default=0.12, metadata={
         "ge": 0.01, "description": "least wait before a hedge, however fast the path"})
     hedge_max_s: float = field(default=1.0, metadata={
         "ge": 0.05, "description": "longest wait before a hedge, however slow the path"})

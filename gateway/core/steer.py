@@ -224,12 +224,19 @@ def _bucket(took_s: float) -> int:
     return min(bucket, BUCKETS - 1)
 
 
+def _brief() -> Window:
+    return Window(0.5, 10)
+
+
+def _recent() -> Window:
+    return Window(30.0, 10)
+
+
 class _Path:
     """The three windows of one (link, upstream, class)."""
 
     def __init__(self) -> None:
-        self.brief = Window(0.5, 10)
-        self.recent = Window(30.0, 10)
+        self.brief, self.recent = _brief(), _recent()
         self.day = Window(3600.0, 24)
 
     def add(self, completion: Completion) -> None:
@@ -276,6 +283,15 @@ class Costs:
         """A link comes back from the dead: what was measured on it before says nothing now."""
         for key in [key for key in self._paths if key[0] == link]:
             del self._paths[key]
+
+    def mended(self, link: str) -> None:
+        """A brown-out of ``link`` is over: what it cost meanwhile is no measure of it any more.
+
+        Else a class that left would find no fair cost for five minutes: nothing is sent there.
+        """
+        for key, path in self._paths.items():
+            if key[0] == link:
+                path.brief, path.recent = _brief(), _recent()
 
     def figures(self, link: str, kind: TrafficClass, now: Mono) -> tuple[Figures, Figures]:
         """Return what (5 min, 24 h) say of a class on a link, for ``/status``: all upstreams."""

@@ -91,9 +91,9 @@ def test_the_hedge_waits_for_the_path_s_own_p99_within_limits() -> None:
     up = LinkMemory("fibre", Mono(0.0), Mono(0.0), "UP")
     suspect = LinkMemory("fibre", Mono(0.0), Mono(0.0), "SUSPECT")
     assert hedge_wait([40.0] * 19, up, False, RULES) == 0.25
-    assert hedge_wait([40.0] * 20, up, False, RULES) == 0.15
+    assert hedge_wait([40.0] * 20, up, False, RULES) == 0.12
     assert hedge_wait([40.0] * 98 + [400.0] * 2, up, False, RULES) == 0.4
-    assert hedge_wait([40.0] * 99 + [400.0], up, False, RULES) == 0.15
+    assert hedge_wait([40.0] * 99 + [400.0], up, False, RULES) == 0.12
     assert hedge_wait([5000.0] * 100, up, False, RULES) == 1.0
     assert hedge_wait([5000.0] * 100, suspect, False, RULES) == 0.08
     assert hedge_wait([5000.0] * 100, up, True, RULES) == 0.08
