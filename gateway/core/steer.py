@@ -311,7 +311,8 @@ class Costs:
         """Return J of each class on each link of ``reaches``.
 
         ``homes`` is the link on which each class is now; ``prices`` are seconds per byte (absent:
-        0). A class that was never used costs what the echoes say.
+        0). A class that was never used costs what the echoes say. On a link with a brown-out at
+        least as many sends fail as echoes: reads that go over both links hide it.
         """
         found: dict[tuple[str, TrafficClass], float] = {}
         for kind, home in homes.items():
@@ -320,7 +321,9 @@ class Costs:
             for link, reach in reaches.items():
                 price = prices.get(link, 0.0)
                 if link == home or not shares:
-                    costs = [each.figures.n * each.figures.cost(price) for each in shares]
+                    lost = reach.loss if link in browned else 0.0
+                    costs = [each.figures.n * (each.figures.cost(price) + FAIL_COST_S * max(
+                        0.0, lost - each.figures.fail_share)) for each in shares]
                 else:
                     near = reaches.get(home)
                     costs = [each.figures.n * self._elsewhere(

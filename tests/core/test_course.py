@@ -173,6 +173,15 @@ def test_small_reads_leave_a_lossy_link_within_five_seconds() -> None:
     assert it.behind("gpc", "read", "slots", 1) == {"fibre"}
 
 
+def test_small_reads_leave_a_lossy_link_although_being_doubled_they_hide_its_loss() -> None:
+    it = course()
+    run(it, 0, 60, load=100)
+    told = run(it, 60, 65, LOSSY, load=100)
+    moves = [each for each in told if isinstance(each, ClassMoved)]
+    assert [(each.kind, each.cause) for each in moves] == [
+        ("small", "BROWNOUT"), ("booking", "BROWNOUT")]
+
+
 def test_a_lossy_link_without_echoes_is_left_within_five_seconds_by_what_its_sends_say() -> None:
     it = course()
     run(it, 0, 60, load=100)
