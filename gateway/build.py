@@ -25,6 +25,8 @@ from gateway.config import Config
 from gateway.core import asyncapi
 from gateway.core.blackbox import Recording
 from gateway.core.canary import canary
+from gateway.core.drill import BACK_S, MOVE_S, Count
+from gateway.core.drill import Report as DrillReport
 from gateway.core.exchange import UpstreamRules
 from gateway.core.link import Link, LinkTurned, Probe
 from gateway.core.mode import Transition
@@ -50,7 +52,7 @@ from gateway.core.telemetry import (
     event,
 )
 from gateway.core.verdict import Judged
-from gateway.edge import link_memory, log, mqtt, quota_file
+from gateway.edge import drill_file, link_memory, log, mqtt, quota_file
 from gateway.edge.admin import Admin
 from gateway.edge.black_boxes import BlackBoxes
 from gateway.edge.clock import SystemClock
@@ -68,6 +70,7 @@ from gateway.edge.vault import Vault, count_boot, records_path
 from gateway.errors import GatewayError, KeysMissing, StoreFull
 from gateway.flow.board import Board, tenants_of
 from gateway.flow.canaries import Canaries
+from gateway.flow.drill import Drills
 from gateway.flow.forward import Forwarder
 from gateway.flow.ladder import Ladder
 from gateway.flow.prune import prune
@@ -134,6 +137,39 @@ async def run(config: Config) -> None:
         raise GatewayError(f"cannot start: {error.strerror or type(error).__name__}") from error
 
 
+def drill(state_dir: Path, seconds: float, wait_s: float,
+          shown: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
+    """Order a drill from the gateway that runs on ``state_dir`` and return its last report.
+
+    ``shown`` is told of each stage. None: it was not ended in time; an order that nobody began is
+    withdrawn, also when this is interrupted.
+
+    Raises:
+        GatewayError: the order cannot be given.
+    """
+    name = drill_file.give(state_dir, seconds, wait_s)
+    try:
+        return asyncio.run(_follow(state_dir, name, wait_s + MOVE_S + seconds + BACK_S + 30.0,
+                                   shown))
+    finally:
+        drill_file.withdraw(state_dir)
+
+
+async def _follow(state_dir: Path, name: str, within_s: float,
+                  shown: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
+    clock = SystemClock("always")
+    until, stage = clock.now() + within_s, ""
+    while clock.now() < until:
+        report = drill_file.read(state_dir, name)
+        if report is not None and report["stage"] != stage:
+            stage = str(report["stage"])
+            shown(report)
+        if report is not None and report["over"]:
+            return report
+        await clock.sleep(0.2)
+    return None
+
+
 class Gateway:
     """One running gateway; ``start`` puts every stop on the stack it is given."""
 
@@ -152,6 +188,7 @@ class Gateway:
         self._store_states: dict[str, str] = {}
         self._alarms: dict[tuple[str, str], Alarm] = {}
         self._unproven: set[tuple[str, str]] = set()
+        self._drilled: DrillReport | None = None
         self._outbox: OutboxStore | None = None
         self._report: Report | None = None
         self._tunnels: Tunnels | None = None
@@ -195,6 +232,7 @@ class Gateway:
                     self._connects(), self._alive(), self._config.cadence, self._config.rules,
                     self._small).run())
         loops(self._canaries().run())
+        loops(self._drills(vault).run())
         self._standby = Standby(self._board, self._senders, self._paths, self._metered,
                                 self._clock, self._config.failback.warm_most,
                                 self._small)
@@ -348,6 +386,22 @@ class Gateway:
         if found != self._unproven and self._report is not None:
             self._report.changed()
         self._unproven = found
+
+    def _drills(self, vault: Vault | None) -> Drills:
+        """Carries out drills that the command line orders through the state directory."""
+        state_dir, sign = self._config.state_dir, None if vault is None else vault.sign
+
+        def told(report: DrillReport) -> None:
+            LOG.info("drill", extra={"id": report.id, "stage": report.stage, "why": report.why,
+                                     "link": report.link, "backup": report.backup})
+            drill_file.keep(state_dir, report, self._clock.wall(), sign)
+            if report.is_over:
+                self._drilled = report
+
+        return Drills(self._board, lambda: drill_file.take(state_dir), told,
+                      lambda: Count(self._tally.requests(), self._tally.latency()),
+                      lambda: frozenset(each.link for each in self._quota.views()
+                                        if each.overlay), self._clock)
 
     def _connects(self) -> dict[str, dict[str, Probe]]:
         """A TCP connect to each upstream over each link: it tells recovery, and proves nothing."""

@@ -1,6 +1,6 @@
-"""The verbs beside ``run``: check, demo, status, keys, anchor. Here, and only here, we print.
+"""The verbs beside ``run``: check, demo, status, keys, anchor, drill. Only here do we print.
 
-Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 a promise broken (demo).
+Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 a promise broken (demo, drill).
 """
 
 import argparse
@@ -19,6 +19,7 @@ from gateway.errors import ConfigMistakes, GatewayError
 DONE: Final = 0
 FAILED: Final = 1
 BAD_USAGE: Final = 2
+BROKEN: Final = 3
 
 STATUS_BYTES_MAX: Final = 4 << 20
 STATUS_WAIT_S: Final = 5.0
@@ -40,6 +41,18 @@ than came, and no address is kept. Stops on TERM and then prints what it counted
 
 Each device needs the same file, and a probe of kind "echo" on each link (config/practice.toml)."""
 
+DRILL: Final = """Move the practice's traffic to its backup for a quiet minute, and back again.
+
+The running gateway does it, as it would before announced work: the main link takes no new work,
+what runs there ends by itself, and afterwards the link proves itself as after any fault before it
+takes its traffic back. It refuses where the backup is not up, has not lately shown to reach every
+upstream, or has little left of its plan; and it goes back at once if the backup fails.
+
+  practice-gateway drill --config /etc/practice-gateway/practice.toml
+
+The report is kept, signed, under state_dir/drill. Exit 0: nobody noticed. 3: a promise was broken.
+1: it was refused, or had to end early."""
+
 FIRST_STEPS: Final = """first steps:
   practice-gateway demo                       watch a practice keep working while its links die
   practice-gateway keys client                an API key for a client, and the hash for the config
@@ -48,7 +61,9 @@ FIRST_STEPS: Final = """first steps:
   practice-gateway run --config FILE          run (systemd unit: config/systemd/)
   practice-gateway anchor --listen ADDR:PORT --secret FILE     answer echoes, on another machine
 
-exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 a promise broken (demo)"""
+  practice-gateway drill --config FILE        really fail over for a quiet minute
+
+exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 a promise broken (demo, drill)"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,9 +107,21 @@ def parser() -> argparse.ArgumentParser:
     keys.add_parser("anchor", help="make the secret that links share with anchors", description=(
         "Print a new secret once. Put it into a file (chmod 600) on each anchor and each device; "
         "probes of kind echo name that file. To change it, give anchors both files for a while."))
+    _drill(verbs.add_parser("drill", help="really fail over for a quiet minute", description=DRILL,
+                            formatter_class=argparse.RawDescriptionHelpFormatter))
     _anchor(verbs.add_parser("anchor", help="answer the echoes of gateways", description=ANCHOR,
                              formatter_class=argparse.RawDescriptionHelpFormatter))
     return top
+
+
+def _drill(verb: argparse.ArgumentParser) -> None:
+    _config(verb)
+    verb.add_argument("--seconds", metavar="N", type=float, default=60.0,
+                      help="how long traffic stays on the backup (60)")
+    verb.add_argument("--wait", metavar="N", type=float, default=300.0,
+                      help="how long to wait for a quiet moment (300)")
+    verb.add_argument("--now", action="store_true", help="wait for no quiet moment")
+    verb.add_argument("--json", action="store_true", help="the signed report as JSON")
 
 
 def _anchor(verb: argparse.ArgumentParser) -> None:
@@ -133,7 +160,8 @@ def version() -> str:
 
 def act(asked: argparse.Namespace) -> int:
     """Do what ``asked`` says, ``run`` excepted; return the exit code."""
-    verbs = {"check": check, "demo": demo, "status": status, "keys": keys, "anchor": anchor}
+    verbs = {"check": check, "demo": demo, "status": status, "keys": keys, "anchor": anchor,
+             "drill": drill}
     try:
         return verbs[asked.verb](asked)
     except ConfigMistakes as mistakes:
@@ -248,6 +276,63 @@ def status(asked: argparse.Namespace) -> int:
         return FAILED
     print(json.dumps(told, indent=2) if asked.json else table(told))
     return DONE
+
+
+def drill(asked: argparse.Namespace) -> int:
+    """Order a drill, follow it, and tell what it said."""
+    from gateway import build  # only here: no other verb needs all of it
+    found = config.load(asked.config, look=False)
+    place = f"{found.admin.address}:{found.admin.port}"
+    try:
+        ask(place, "/status")
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        print(f"practice-gateway drill: no gateway runs at {place}: {error}", file=sys.stderr)
+        return FAILED
+    report = build.drill(found.state_dir, asked.seconds, 0.0 if asked.now else asked.wait,
+                         lambda told: print(_drilling(told), file=sys.stderr, flush=True))
+    if report is None:
+        print("practice-gateway drill: the gateway did not end it in time; see status",
+              file=sys.stderr)
+        return FAILED
+    print(json.dumps(report, indent=2) if asked.json else drilled(report))
+    if report["good"]:
+        return DONE
+    broken = not all(report["promises"].values())
+    return BROKEN if broken else FAILED
+
+
+def _drilling(report: dict[str, Any]) -> str:
+    """One line on how a drill goes on."""
+    words = {"waiting": "waiting for a quiet moment", "refused": "refused",
+             "moved": f"traffic is on {report['backup']}, after "
+                      f"{report['moved_s'] or 0.0:.1f} s",
+             "returning": f"going back to {report['link']}: it proves itself first",
+             "done": "over", "aborted": "ended early"}
+    return f"drill {report['id']}: {words[report['stage']]}"
+
+
+def drilled(report: dict[str, Any]) -> str:
+    """Return a drill's report as lines for a person."""
+    from gateway.core.drill import WORDS
+    lines = [f"{report['stage']}: {WORDS.get(report['why'], report['why'])}"]
+    felt = report["felt"]
+    if felt is not None:
+        stayed, back = report["stayed_s"] or 0.0, report["back_s"]
+        lines.append(f"from {report['link']} to {report['backup'] or '-'}: {stayed:.0f} s there, "
+                     + (f"back after {back:.0f} s more" if back is not None else "not back yet"))
+        lines.append(f"requests {felt['requests']}, failed {felt['failed']}, refused "
+                     f"{felt['refused']}, from the copy {felt['copies']}, in doubt "
+                     f"{felt['unknown']}; slowest {_bound(felt['slowest_s'], felt['requests'])}, "
+                     f"99 of 100 {_bound(felt['p99_s'], felt['requests'])}")
+        lines += [f"promise {number}: {'held' if held else 'BROKEN'}"
+                  for number, held in report["promises"].items()]
+    return "\n".join(lines)
+
+
+def _bound(seconds: float | None, requests: int) -> str:
+    if seconds is None:
+        return "-" if not requests else "over 30 s"
+    return f"within {seconds:g} s"
 
 
 def ask(place: str, path: str) -> Any:

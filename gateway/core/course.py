@@ -165,6 +165,7 @@ class Course:
         self._looked = Mono(now - LOOK_S)
         self._browned: frozenset[str] = frozenset()
         self._flagged: frozenset[str] = frozenset()
+        self._hurried: dict[str, Mono] = {}
         self._spent: frozenset[str] = frozenset()
         self._news: list[Told] = []
 
@@ -223,6 +224,11 @@ class Course:
     def held(self) -> frozenset[str]:
         """Links on their way back that take nothing yet: none of them is the active one."""
         return frozenset(link for link, ramp in self._ramps.items() if not ramp.has_begun)
+
+    def hurry(self, link: str, until: Mono) -> None:
+        """Let ``link`` return before ``until`` without waiting for a quiet minute: a drill chose
+        its own."""
+        self._hurried[link] = until
 
     def returning(self) -> frozenset[str]:
         """Links on their way back: an upstream's mode is BACKUP until all of it is back."""
@@ -376,7 +382,8 @@ class Course:
         price = look.prices.get(
             ramp.backup, METERED_PRICE if ramp.backup in self._metered else 0.0)
         return Moment(
-            look.wall is not None and failback.is_surgery(look.wall, self._returning),
+            look.wall is not None and failback.is_surgery(look.wall, self._returning)
+            and now >= self._hurried.get(ramp.link, now),
             look.states[ramp.backup] == "UP" and ramp.backup not in look.spent,
             rate, usual, rate * (max(0.0, slower) + minute.size * price))
 

@@ -162,6 +162,10 @@ class Vault:
                               "keys folder") from trouble
         return Safe(ods, _derived(secret, b"body"), _derived(secret, b"hmac"))
 
+    def sign(self, text: bytes) -> str:
+        """Return what only this device can say of ``text``: HMAC-SHA256 in hex."""
+        return hmac.new(_derived(self._device_key, b"sign"), text, hashlib.sha256).hexdigest()
+
     def next_box(self) -> int:
         """Raise the boot counter once more: for an outbox that must begin anew within a boot."""
         return count_boot(self.state_dir)

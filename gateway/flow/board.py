@@ -81,6 +81,9 @@ STANDINGS_MAX: Final = 4096
 EAGER_S: Final = 300.0
 """How long a metered link that died is asked fast: two SYNs a second unanswered cost 70 kB."""
 
+HURRY_S: Final = 900.0
+"""How long after a drill its link may return without waiting for a quiet minute: two holds."""
+
 FRESH_S: Final = 1.0
 """A standing is made anew at least this often: proofs age and hedges learn without an event."""
 
@@ -137,6 +140,7 @@ class Board:
         self._last_switch: Switched | None = None
         self._proofs = Proofs()
         self._shown = PathProofs(now)
+        self._drilled = ""
         self._modes = {
             (tenant, upstream): ModeView(tenant, upstream, "NORMAL", now, "")
             for upstream, tenants in self._upstreams.items() for tenant in tenants}
@@ -212,6 +216,12 @@ class Board:
         """Take in what a byte costs on each metered link (seconds of waiting), and the links whose
         quota is low or out."""
         self._prices, self._spent = dict(prices), frozenset(spent)
+
+    def drain(self, link: str) -> None:
+        """Give ``link`` no new work, as before announced work, until told ``""``: for drills."""
+        if self._drilled and not link:
+            self._course.hurry(self._drilled, Mono(self._clock.now() + HURRY_S))
+        self._drilled = link
 
     def warmed(self, link: str, is_warm: bool) -> None:
         """Take in whether ``link`` holds all the warm connections that it should."""
@@ -418,6 +428,7 @@ class Board:
         memories = {name: each.memory for name, each in self._detectors.items()}
         windowed = (self._clock.wall_is_trusted()
                     and binding(self._windows, link, self._clock.wall()) is not None)
+        windowed = windowed or link == self._drilled
         return Circumstances(windowed, alone(link, memories, STEADY),
                              self._course.is_costly(link), locked=windowed,
                              rolled_back=self._course.is_rolled_back(link))
