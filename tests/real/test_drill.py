@@ -1,4 +1,4 @@
-"""``practice-gateway drill`` against a running daemon on two real links: out, back, and a report."""
+"""``practice-gateway drill`` against a running daemon on two real links: out, back, a report."""
 
 import asyncio
 import contextlib
