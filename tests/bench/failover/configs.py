@@ -7,7 +7,8 @@ silent for a second asked again on the other link (Envoy: hedged at 250 ms, both
 here may be kept), no log of requests. A write is never sent twice.
 
 Why a second: with half of it a blackhole's maximum is 0.5 s and not 1, at the same p99, but 20 %
-loss breaks off twice as many bodies of 30 kB in the middle, which nobody can ask again.
+loss breaks off more bodies of 30 kB in the middle (nginx 35 of 1,200 instead of 15, HAProxy 49
+instead of 37), and what has begun nobody can ask again.
 """
 
 import json
@@ -79,7 +80,7 @@ def haproxy(ways: Ways) -> str:
 
     ``balance first`` and not ``backup``: a retry goes to another server only among those in use,
     and a ``backup`` is not in use while the primary counts as up, so that each retry of the first
-    second would go to the dead link again.
+    second would go to the dead link again (p99 of a blackhole 520 ms instead of 272, measured).
     """
     return f"""global
     nbthread 1

@@ -43,7 +43,8 @@ def test_every_kind_of_mark_is_drawn(mark: Mark) -> None:
 
 
 def test_time_runs_from_the_left_edge_to_the_right_and_no_further() -> None:
-    first, last, early, late = (Dot(at, 20.0, "a") for at in (-1.0, 6.0, -1.01, 6.01))
+    first, last = Dot(-1.0, 20.0, "a"), Dot(6.0, 20.0, "a")
+    early, late = Dot(-1.01, 900.0, "a"), Dot(6.01, 900.0, "a")  # no mark of theirs at the edge
     drawn = paths(draw(["ours", "nginx"], [row(first, last, early, late)]))[0]
     assert [round(float(each.split()[0])) for each in drawn.split("M")[1:]] == [62, 62 + PANEL]
 
@@ -55,4 +56,4 @@ def test_marks_that_would_cover_each_other_are_drawn_once() -> None:
 
 def test_a_failure_lies_on_top_of_what_it_stands_among() -> None:
     drawn = paths(draw(["ours", "nginx"], [row(Dot(1.0, 20.0, "failed"), Dot(1.0, 20.0, "a"))]))
-    assert "l6 6" in drawn[-1]
+    assert "m-3-3l6 6" in drawn[-1]
