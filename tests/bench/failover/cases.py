@@ -58,20 +58,23 @@ CASES: Final[dict[str, Case]] = {each.fault.name: each for each in (
 
 
 async def sat(case: Case, parties: Sequence[str], count: int, home: Path, dice: Random,
-              say: Callable[[str], None]) -> list[Sitting]:
-    """Strike ``count`` times with all ``parties`` under one load; return what became of it."""
+              say: Callable[[str], None], far: bool = False) -> list[Sitting]:
+    """Strike ``count`` times with all ``parties`` under one load; return what became of it.
+
+    ``far``: with the relay's 10 ms each way on A and 30 ms on B.
+    """
     if not case.fresh:
-        return [await _sitting(case, parties, count, home, dice, say)]
-    return [await _sitting(case, parties, 1, home / str(number), dice, say)
+        return [await _sitting(case, parties, count, home, dice, say, far)]
+    return [await _sitting(case, parties, 1, home / str(number), dice, say, far)
             for number in range(count)]
 
 
 async def _sitting(case: Case, parties: Sequence[str], count: int, home: Path, dice: Random,
-                   say: Callable[[str], None]) -> Sitting:
+                   say: Callable[[str], None], far: bool) -> Sitting:
     onsets = Onsets()
     strayed: list[frozenset[str]] = []
     async with AsyncExitStack() as stack:
-        where = await stack.enter_async_context(place(home))
+        where = await stack.enter_async_context(place(home, far=far))
         streams: list[Stream] = []
         for party in parties:
             if party == OURS:

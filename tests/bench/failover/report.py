@@ -43,10 +43,10 @@ class Compared:
                             *lines(scores, case.dark)]
         return self.texts[name]
 
-    def write(self, folder: Path, facts: Mapping[str, object]) -> list[Path]:
-        """Write the three files; return them."""
+    def write(self, folder: Path, stem: str, facts: Mapping[str, object]) -> list[Path]:
+        """Write the three files, ``stem`` with their endings; return them."""
         folder.mkdir(parents=True, exist_ok=True)
-        text, figures, picture = (folder / f"failover.{end}" for end in ("txt", "json", "svg"))
+        text, figures, picture = (folder / f"{stem}.{end}" for end in ("txt", "json", "svg"))
         said = [*self.heads, *FAIR, *(line for part in self.texts.values() for line in part)]
         text.write_text("\n".join(said) + "\n", "utf-8")
         figures.write_text(json.dumps({**facts, "faults": {

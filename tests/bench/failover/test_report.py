@@ -23,7 +23,9 @@ def test_text_figures_and_picture_tell_of_every_party(name: str, tmp_path: Path)
     sitting = Sitting((*records("ours"), *records("envoy")), (10.0,), (15.0,))
     said = compared.add(CASES[name], [sitting])
     assert said[1].endswith("(1 onsets)")
-    text, figures, picture = compared.write(tmp_path / "out", {"seed": 4})
+    text, figures, picture = compared.write(tmp_path / "out", "both", {"seed": 4})
+    assert [each.name for each in (text, figures, picture)] == [
+        "both.txt", "both.json", "both.svg"]
     assert text.read_text("utf-8").count("\nours ") == 1
     assert "Two cores carry everything" in text.read_text("utf-8")
     told = json.loads(figures.read_text("utf-8"))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chaos.rig.namespaces import CONTROL_UP, FIBRE, SIM, Namespaces, visit
+from tests.bench.rig import delay
 from tests.bench.rig.load import Stream, spec
 from tests.bench.rig.records import Record, read
 from tests.bench.rig.wire import Pool
@@ -90,8 +91,12 @@ class Place:
 
 
 @asynccontextmanager
-async def place(home: Path, delay_s: float = DELAY_S) -> AsyncIterator[Place]:
-    """Build the namespaces and the origin; take all down at the end."""
+async def place(home: Path, delay_s: float = DELAY_S, far: bool = False
+                ) -> AsyncIterator[Place]:
+    """Build the namespaces and the origin; take all down at the end.
+
+    ``far`` puts the relay of ``rig/delay.py`` into both wires.
+    """
     services = (ORIGIN, *ANCHORS, *OVER.values())
     async with Namespaces(services=services, upstreams={"up": ORIGIN}) as rig:
         for wire in (FIBRE, SIM):
@@ -99,13 +104,25 @@ async def place(home: Path, delay_s: float = DELAY_S) -> AsyncIterator[Place]:
                         "via", wire.gateway, "dev", wire.device)
         places = [f"{address}:{PORT}" for address in (ORIGIN, *OVER.values())]
         anchors = [f"anchor={address}:{ANCHOR_PORT}" for address in ANCHORS]
-        async with child(*rig.inside("up", sys.executable, "-m", "tests.bench.rig.origin",
-                                     str(delay_s), *places, f"{CONTROL_UP}:{CONTROL_PORT}",
-                                     *anchors)), AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:
+            if far:
+                await _stretch(rig, stack)
+            await stack.enter_async_context(child(*rig.inside(
+                "up", sys.executable, "-m", "tests.bench.rig.origin", str(delay_s), *places,
+                f"{CONTROL_UP}:{CONTROL_PORT}", *anchors)))
             for address in ANCHORS:
                 await stack.enter_async_context(_anchor(rig, home, address))
             stack.enter_context(visit(rig.name("edge")))
             yield Place(rig, home)
+
+
+async def _stretch(rig: Namespaces, stack: AsyncExitStack) -> None:
+    for wire in (FIBRE, SIM):
+        for line in delay.spliced(wire):
+            await _must("ip", "-n", rig.name("up"), *line.split())
+    delay.bare(rig)
+    for command in delay.commands(rig):
+        await stack.enter_async_context(child(*command))
 
 
 def _anchor(rig: Namespaces, home: Path, address: str
