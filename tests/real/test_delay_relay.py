@@ -16,11 +16,12 @@ pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"RELAY NOT TESTED: {why
 
 
 async def asked(pool: Pool, size: int) -> tuple[Answer, float]:
-    connection = await pool.take()
-    began = time.monotonic()
-    answer = await asyncio.wait_for(connection.ask(
-        f"GET /Slot?_id=s{size}-one HTTP/1.1\r\nHost: origin\r\n\r\n".encode()), 5.0)
-    took = time.monotonic() - began
+    async with asyncio.timeout(5.0):
+        connection = await pool.take()
+        began = time.monotonic()
+        answer = await connection.ask(
+            f"GET /Slot?_id=s{size}-one HTTP/1.1\r\nHost: origin\r\n\r\n".encode())
+        took = time.monotonic() - began
     pool.give(connection)
     return answer, took
 
@@ -38,9 +39,9 @@ async def test_each_wire_has_its_distance_and_a_cut_is_still_a_cut(tmp_path: Pat
                     assert len(answer.body) == size
                     took.append(each - DELAY_S)
                 assert min(took) >= 2 * hold_s
-                assert min(took) < 2 * hold_s + 0.5
-                if size == 2000:
-                    assert min(took) < 2 * hold_s + 0.02
+                rounds = 1 if size == 2000 else 2
+                # More is retransmission: an offload left on, whose large frames nothing carries.
+                assert sorted(took)[5] < rounds * 2 * hold_s + 0.05, took
         pool = Pool(OVER["a"], PORT)
         await asked(pool, 2000)
         await where.rig.apply(Cut("fibre"))
