@@ -52,6 +52,12 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def cannot(names: Sequence[str], rig: RigName) -> list[str]:
+    """Return in words which of the stories ``rig`` cannot tell, and which rig can."""
+    return [f"{name}: {rig} cannot make its weather; {' or '.join(STORIES[name].rigs)} can"
+            for name in names if rig not in STORIES[name].rigs]
+
+
 async def tell_all(names: Sequence[str], rig: RigName) -> list[Telling]:
     """Play the stories, one after another, each in a world of its own."""
     tellings = []
@@ -85,7 +91,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if refusal:
         sys.stderr.write(f"the {rig} rig cannot be used here: {refusal}\n")
         return 2
-    tellings = asyncio.run(tell_all(asked.story or list(STORIES), rig))
+    missed = cannot(asked.story or list(STORIES), rig)
+    if asked.story and missed:
+        sys.stderr.write("\n".join(missed) + "\n")
+        return 2
+    for words in missed:
+        _say(f"not told: {words}")
+    names = asked.story or [name for name in STORIES if rig in STORIES[name].rigs]
+    tellings = asyncio.run(tell_all(names, rig))
     code = write(tellings, asked.to, datetime.now(UTC))
     _say(f"report: {asked.to / 'index.html'}")
     return code

@@ -56,7 +56,8 @@ class Arrival:
 
     ``target`` and the bodies are digests (SHA-256, hex): a memory of requests must hold no
     patient either. ``reply_sha`` is of the body before any Content-Encoding. ``took_effect`` tells
-    that a write changed something. Times are seconds of the Unix epoch.
+    that a write changed something; ``peer`` is the address it came from. Times are seconds of the
+    Unix epoch.
     """
 
     n: int
@@ -72,6 +73,7 @@ class Arrival:
     status: int = 0
     reply_sha: str = ""
     took_effect: bool = False
+    peer: str = ""
 
 
 @dataclass(slots=True)
@@ -181,9 +183,9 @@ class ClinicalSystem:
         return self.troubles.setdefault(scope, Trouble())
 
     async def weather(self, verb: str, upstream: str, **how: Any) -> None:
-        """Make a verb of ``weather.py`` (by its class's name) happen, or two of our own.
+        """Make a verb of ``weather.py`` (by its class's name) happen, or one of our own.
 
-        ``Swallow`` does what is asked and never answers; ``Delay`` takes ``delay_s`` longer.
+        ``Swallow`` does what is asked and never answers.
         ``UpstreamGone`` for a whole system closes its listeners, for one tenant it resets that
         tenant's requests. Raises ValueError for an unknown verb.
         """
@@ -199,7 +201,7 @@ class ClinicalSystem:
                 trouble.hung = bool(how.get("hung", True))
             case "Swallow":
                 trouble.swallow = bool(how.get("swallow", True))
-            case "Delay":
+            case "UpstreamSlow":
                 trouble.delay_s = float(how["delay_s"])
             case _:
                 raise ValueError(f"a clinical system knows no {verb}")
@@ -247,13 +249,14 @@ class ClinicalSystem:
     def _note(self, request: web.Request, ods: str, system: str, raw: str, body: bytes) -> int:
         self._serial += 1
         sock = request.transport.get_extra_info("sockname") if request.transport else None
+        peer = request.transport.get_extra_info("peername") if request.transport else None
         names = {port: name for name, port in self.ports.items()}
         headers = request.headers
         self.arrivals.append(Arrival(
             self._serial, self._now(), names.get(sock[1] if sock else 0, "?"), system, ods,
             request.method, headers.get("Ssp-InteractionID", "").removeprefix(GPC),
             sha(raw.encode()), headers.get("Ssp-TraceID") or headers.get("X-Request-ID") or "",
-            sha(body) if body else ""))
+            sha(body) if body else "", peer=str(peer[0]) if peer else ""))
         return self._serial
 
     def _settle(self, n: int, status: int, plain: bytes, took_effect: bool) -> None:

@@ -258,7 +258,8 @@ def note(ask: Ask, answer: Answer, n: int, token: str, phase: str, at: float,
         empty=is_empty_searchset(body), transient=answer.status >= 400 and b"transient" in body,
         has_etag="etag" in headers, no_store="no-store" in headers.get("cache-control", ""),
         marked=is_copy and "as-of=" in continuity and "hit" in headers.get("cache-status", ""),
-        trouble=answer.trouble)
+        trouble=answer.trouble,
+        throttled=answer.status == 503 and b"throttled" in body and "retry-after" in headers)
 
 
 def _first(pattern: re.Pattern[str], text: str) -> str:

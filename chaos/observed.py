@@ -23,7 +23,8 @@ class Sent:
     answer. ``upstream_key`` names what the clinical system calls it (``gpc:B81001``). ``key`` says
     which reads are the same question; ``ceiling_s`` the oldest copy allowed for it (None: none).
     ``body_sha`` is of the body less the gateway's own outcome entry. ``empty``: it says "none" (a
-    searchset of nothing). ``transient``: an OperationOutcome with that code.
+    searchset of nothing). ``transient`` and
+    ``throttled``: an OperationOutcome with that code, the latter with ``Retry-After``.
     """
 
     n: int
@@ -54,10 +55,16 @@ class Sent:
     no_store: bool = False
     marked: bool = False
     trouble: str = ""
+    throttled: bool = False
 
     @property
-    def answered(self) -> Literal["live", "copy", "refused", "failed"]:
-        """How it ended, in one word: a 503 that says so is a refusal, nothing at all a failure."""
+    def answered(self) -> Literal["live", "copy", "refused", "shed", "failed"]:
+        """How it ended, in one word: a 503 that says so is a refusal, nothing at all a failure.
+
+        "Shed" is the refusal of a gateway with no place left: it says when to come back.
+        """
+        if self.whole and self.status == 503 and self.throttled:
+            return "shed"
         if not self.whole or self.status == 0:
             return "failed"
         if self.answer_class not in ("", "live") and self.status < 300:
@@ -174,6 +181,8 @@ class Observed:
     told_rows: tuple[tuple[int, str, int], ...] = ()
     stored_rows: tuple[tuple[int, str, int], ...] = ()
     notice_s: float = field(default=NOTICE_S)
+    failback_grace_s: float = 60.0
+    may_be_shed: frozenset[str] = frozenset()  # kinds that overload may refuse, in this run
 
     def path_works(self, start: float, end: float, upstream_key: str) -> bool:
         """Whether at every instant from ``start`` to ``end`` some path to the upstream worked.

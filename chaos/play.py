@@ -11,21 +11,26 @@ from random import Random
 from typing import Any, Final
 
 from chaos import practice as made
+from chaos.demands import Played, Sheds, unmet
 from chaos.load import Ask, Load
 from chaos.observed import Move, Observed, Seen, Sent, Weather
+from chaos.observed import Span as Stretch
 from chaos.picture import Kind, Mark, Span, Told
 from chaos.promises import Broken, Judgement, Kept, judge
 from chaos.report import Judged, Telling
+from chaos.rig.namespaces import FIBRE, SIM
 from chaos.story import Story
 from chaos.traffic import SEEN_PATIENTS, Desk, people
 from chaos.watcher import BrokerWatch, StatusWatch, find_marks, search
 from chaos.weather import (
+    Bursts,
     CaptivePortal,
     Cut,
     DnsLie,
     Flap,
     Heal,
     Lose,
+    MtuHole,
     OneWay,
     Reset,
     Slow,
@@ -33,6 +38,7 @@ from chaos.weather import (
     Unplug,
     UpstreamGone,
     UpstreamHung,
+    UpstreamSlow,
     UpstreamStatus,
     Verb,
 )
@@ -47,8 +53,8 @@ _WORDS: Final[dict[type, str]] = {
     Cut: "cut silently", Reset: "reset", Slow: "slow", Lose: "losing packets", Flap: "flapping",
     SwallowReplies: "replies swallowed", OneWay: "one way", Unplug: "unplugged",
     DnsLie: "DNS lies", CaptivePortal: "captive portal", UpstreamGone: "gone",
-    UpstreamHung: "hangs"}
-_LIMPS: Final = (Slow, Lose, DnsLie)  # weather in which a link still carries what is asked of it
+    UpstreamHung: "hangs", UpstreamSlow: "slow", MtuHole: "MTU hole", Bursts: "short bursts"}
+_LIMPS: Final = (Slow, Lose, DnsLie, MtuHole)  # a link still carries what is asked of it
 
 
 class Watch(StatusWatch):
@@ -58,12 +64,20 @@ class Watch(StatusWatch):
         super().__init__(ask)
         self.states: list[tuple[float, str, str]] = []
         self.switches = 0
+        self.verdicts: set[tuple[str, str]] = set()
+        self.cleared: list[tuple[float, str]] = []
         self._links: dict[str, str] = {}
+        self._cleared: set[str] = set()
 
     async def look(self) -> Mapping[str, Any]:
         """Look once; return what was said (empty where nobody answered)."""
         said = await super().look()
         self.switches = max(self.switches, int(said.get("switches", 0)))
+        self.verdicts |= {(each["kind"], each["link"]) for each in said.get("verdicts", ())}
+        cleared = {each["link"] for each in said.get("steering", {}).get("cleared", ())}
+        was = self._cleared
+        self.cleared += [(time.time(), link) for link in cleared - was]
+        self._cleared = cleared
         for link in said.get("links", ()):
             if self._links.get(link["id"]) != link["state"]:
                 self._links[link["id"]] = link["state"]
@@ -74,14 +88,18 @@ class Watch(StatusWatch):
 async def play(story: Story, rig: RigName, home: Path) -> Telling:
     """Play ``story``; return its telling. What does not start is told as trouble, not raised."""
     began = time.time()
+    wanted = Wanted(hold_s=story.hold_s, windows=story.windows, anchors=story.anchors,
+                    requests_max=story.requests_max)
     try:
-        async with world(rig, home, Wanted(hold_s=story.hold_s, windows=story.windows)) as place:
+        if rig not in story.rigs:
+            raise RuntimeError(f"{rig} cannot make this weather; {' or '.join(story.rigs)} can")
+        async with world(rig, home, wanted) as place:
             watch = Watch(place.status)
             desks = await _desks(place)
             ear = BrokerWatch(place.broker or NO_BROKER, _marks(desks))
             load = Load(("127.0.0.1", place.port))
             began, phases = await _perform(story, place, (watch, ear), load, desks)
-            observed = await _gather(place, watch, ear, load)
+            observed = await _gather(place, watch, ear, load, story)
             changes = tuple(place.changes)
     except (RuntimeError, OSError, ExceptionGroup) as stopped:
         nothing = Told(time.time() - began, (), (), (), ())
@@ -146,12 +164,13 @@ def _questions(desks: Sequence[Desk], seed: str) -> Iterator[Ask]:
         yield next(next(books)) if n % BOOKING_EACH == 0 else dice.choice(dice.choice(reads))
 
 
-async def _gather(place: World, watch: Watch, ear: BrokerWatch, load: Load) -> Observed:
+async def _gather(place: World, watch: Watch, ear: BrokerWatch, load: Load,
+                  story: Story) -> Observed:
     status, raw = await fetch(place.control, "GET", "/__seen", within_s=20.0)
     if status != 200:
         raise RuntimeError(f"the clinical system does not tell what it saw: {status}")
     names = Seen.__dataclass_fields__
-    seen = tuple(Seen(**{name: one[name] for name in names})
+    seen = tuple(Seen(**({name: one[name] for name in names} | {"listener": link_of(one)}))
                  for one in json.loads(raw)["arrivals"])
     files, leaks = await asyncio.to_thread(search, (place.home / "state", place.log), ear.marks)
     for path in ("/metrics", "/status"):
@@ -159,7 +178,28 @@ async def _gather(place: World, watch: Watch, ear: BrokerWatch, load: Load) -> O
         leaks += find_marks(path, told, ear.marks)
     return Observed(sent=tuple(load.sent), seen=seen, weather=history(place.changes),
                     moves=tuple(watch.moves), leaks=tuple(leaks + ear.leaks),
-                    scanned=files + 2 + ear.messages)
+                    scanned=files + 2 + ear.messages, failed_back=failed_back(story, watch),
+                    failback_grace_s=story.failback_grace_s or 0.0,
+                    may_be_shed=frozenset(kind for each in story.demands
+                                          if isinstance(each, Sheds) for kind in each.sheds))
+
+
+def link_of(arrival: Mapping[str, Any]) -> str:
+    """Return the link by which a request came: the listener's on relays, the sender's address in
+    namespaces, where both links lead to one listener."""
+    by_address = dict(zip((FIBRE.ours, SIM.ours), LINKS, strict=True))
+    return by_address.get(arrival["peer"]) or str(arrival["listener"]).rpartition("-")[2]
+
+
+def failed_back(story: Story, watch: Watch) -> tuple[Stretch, ...]:
+    """Return since when a backup was said to be cleared, until the next switch; nothing where the
+    story does not ask for it."""
+    if story.failback_grace_s is None:
+        return ()
+    ends = [move.at for move in watch.moves if move.what == "switch"]
+    return tuple(Stretch(at, min((end for end in ends if end > at),
+                                           default=float("inf")), link)
+                 for at, link in watch.cleared)
 
 
 def _marks(desks: Sequence[Desk]) -> tuple[tuple[str, bytes], ...]:
@@ -179,6 +219,8 @@ def history(changes: Sequence[tuple[float, Verb]]) -> tuple[Weather, ...]:
         match verb:
             case UpstreamStatus(upstream, status):
                 _mark_down(down, upstream, "status", status != 0)
+            case UpstreamSlow():
+                continue
             case UpstreamGone(upstream, gone):
                 _mark_down(down, upstream, "gone", gone)
             case UpstreamHung(upstream, hung):
@@ -226,6 +268,8 @@ def _lane(verb: Verb) -> tuple[str, str]:
             return f"weather: {upstream}", f"answers {status}" if status else ""
         case UpstreamGone(upstream, on) | UpstreamHung(upstream, on):
             return f"weather: {upstream}", _WORDS[type(verb)] if on else ""
+        case UpstreamSlow(upstream, delay_s):
+            return f"weather: {upstream}", _WORDS[UpstreamSlow] if delay_s else ""
         case Heal(link):
             return f"weather: {link}", ""
         case _:
@@ -246,7 +290,7 @@ def link_spans(states: Sequence[tuple[float, str, str]], began: float,
 
 def mark(sent: Sent, began: float) -> Mark:
     """Return the mark of one answer; a write whose unknown outcome was said is no failure."""
-    kind: Kind = sent.answered
+    kind: Kind = "refused" if sent.answered == "shed" else sent.answered
     if kind == "live" and sent.link not in ("", LINKS[0]):
         kind = "backup"
     if not sent.is_read and sent.whole and sent.status == 504:
@@ -267,7 +311,10 @@ def _telling(story: Story, rig: str, observed: Observed, began: float, phases: t
     return Telling(story.name, story.sentence, rig, told, judged, story.exercises,
                    (("switches of links", str(watch.switches)),),
                    "; ".join([*shortcomings(story, observed.sent, watch.switches),
-                              *not_left(story, observed.moves, changes)]))
+                              *not_left(story, observed.moves, changes),
+                              *unmet(story.demands, Played(
+                                  played, {span.words: span.start + began for span in phases},
+                                  observed.moves, frozenset(watch.verdicts)))]))
 
 
 def _judged(number: int, one: Judgement) -> Judged:

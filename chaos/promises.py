@@ -15,7 +15,6 @@ from typing import Final, TypeAlias
 from chaos.observed import Observed, Sent, Span, is_down
 
 EVIDENCE_MAX: Final = 5
-FAILBACK_GRACE_S: Final = 60.0
 AGE_SLACK_S: Final = 2.0
 """Ages are whole seconds, and the clinical system dates its answer after the fetch began."""
 
@@ -58,11 +57,15 @@ def _name(sent: Sent) -> str:
 
 
 def promise_1(observed: Observed) -> Judgement:
-    """No safe read fails while any path works, whatever the weather."""
+    """No safe read fails while any path works, whatever the weather.
+
+    What overload may refuse (``may_be_shed``) has not failed when it was told to come back.
+    """
     reads = [sent for sent in observed.sent if sent.is_read and observed.path_works(
         sent.at, sent.at + sent.took_s, sent.upstream_key)]
     failed = [f"{_name(sent)}: {sent.answered}, status {sent.status} {sent.trouble}".rstrip()
-              for sent in reads if sent.answered in ("failed", "refused")]
+              for sent in reads if sent.answered in ("failed", "refused")
+              or (sent.answered == "shed" and sent.kind not in observed.may_be_shed)]
     return _judge(len(reads), failed)
 
 
@@ -190,11 +193,14 @@ def promise_6(observed: Observed) -> Judgement:
 
 
 def promise_7(observed: Observed) -> Judgement:
-    """After failback no flow remains on the backup (``failed_back``: the backup and since when)."""
+    """After failback no flow remains on the backup (``failed_back``: the backup and since when).
+
+    What bears no token is no flow of a client: the gateway's own proof that its backup still works.
+    """
     late = [f"a request came over {span.subject} {seen.at - span.start:.0f} s after failback"
             for span in observed.failed_back for seen in observed.seen
-            if seen.listener == span.subject
-            and span.start + FAILBACK_GRACE_S < seen.at < span.end]
+            if seen.listener == span.subject and seen.token
+            and span.start + observed.failback_grace_s < seen.at < span.end]
     return _judge(len(observed.failed_back), late)
 
 

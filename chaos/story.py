@@ -8,6 +8,7 @@ preferred) and ``sim``, and upstreams by what the clinical system calls them: ``
 from dataclasses import dataclass
 from typing import Final
 
+from chaos.demands import Demand
 from chaos.weather import Verb
 
 ALWAYS: Final = frozenset({1, 2, 9})
@@ -36,7 +37,11 @@ class Story:
 
     ``hold_s`` is how long a healed link must prove itself here; a practice's own is a minute.
     ``switches_max`` bounds the switches of links that the whole story may take. ``leaves_before``
-    demands that traffic had left for announced work before the first cut.
+    demands that traffic had left for announced work before the first cut. ``demands`` are what else
+    its weather must have done (``demands.py``); ``rigs`` those that can make this weather.
+    ``anchors`` gives the gateway signed echoes where the rig carries datagrams (namespaces).
+    ``failback_grace_s`` judges promise 7: nothing of ours comes over the backup so long after the
+    gateway said that it was cleared.
     """
 
     name: str
@@ -48,6 +53,11 @@ class Story:
     reads_a_second: float = 30.0
     switches_max: int | None = None
     leaves_before: bool = False
+    demands: tuple[Demand, ...] = ()
+    rigs: tuple[str, ...] = ("namespaces", "relay", "toxiproxy")
+    anchors: bool = False
+    requests_max: int = 256
+    failback_grace_s: float | None = None
 
     @property
     def seconds(self) -> float:

@@ -5,7 +5,9 @@ A verb is a frozen value; a rig makes it happen (``rig/relay.py``, ``rig/toxipro
 timeline can be replayed in simulation.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from random import Random
 from typing import Literal, Protocol, TypeAlias
 
 
@@ -111,6 +113,33 @@ class DnsLie:
 
 
 @dataclass(frozen=True, slots=True)
+class MtuHole:
+    """IP packets longer than ``passes_bytes`` vanish over ``link``, both ways, without a word."""
+
+    link: str
+    passes_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bursts:
+    """``link`` is silent in short bursts, some ``a_minute`` of them and ``mean_s`` long on average
+    (exponential, by ``seed``), until healed: what any mobile or shared line does all day."""
+
+    link: str
+    a_minute: float
+    mean_s: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSlow:
+    """``upstream`` takes ``delay_s`` longer for each answer; 0 heals."""
+
+    upstream: str
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class CaptivePortal:
     """Everything over ``link`` is answered by a portal's 200 and a web page."""
 
@@ -118,7 +147,15 @@ class CaptivePortal:
 
 
 Verb: TypeAlias = (Cut | Heal | Reset | Slow | Lose | Flap | SwallowReplies | OneWay | Unplug
-                   | UpstreamStatus | UpstreamGone | UpstreamHung | DnsLie | CaptivePortal)
+                   | UpstreamStatus | UpstreamGone | UpstreamHung | UpstreamSlow | DnsLie
+                   | CaptivePortal | MtuHole | Bursts)
+
+
+def bursts(verb: Bursts) -> Iterator[tuple[float, float]]:
+    """Return for ever (seconds of calm, seconds of silence), the same for the same seed."""
+    dice = Random(verb.seed)
+    while True:
+        yield dice.expovariate(verb.a_minute / 60.0), dice.expovariate(1.0 / verb.mean_s)
 
 
 class Rig(Protocol):

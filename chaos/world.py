@@ -27,7 +27,15 @@ from chaos.rig.echo import ANCHOR
 from chaos.rig.namespaces import CONTROL_UP, Namespaces, visit
 from chaos.rig.relay import Forward, Relay, RelayRig
 from chaos.rig.toxiproxy import Toxiproxies
-from chaos.weather import Heal, Rig, UpstreamGone, UpstreamHung, UpstreamStatus, Verb
+from chaos.weather import (
+    Heal,
+    Rig,
+    UpstreamGone,
+    UpstreamHung,
+    UpstreamSlow,
+    UpstreamStatus,
+    Verb,
+)
 
 RigName: TypeAlias = Literal["relay", "toxiproxy", "namespaces"]
 LINKS: Final = ("fibre", "sim")
@@ -38,6 +46,10 @@ LEAD_S: Final = 5.0
 STOP_S: Final = 35.0  # the drain's 30 s and a little
 SERVICE: Final = {"clinical": ("10.77.100.1", 8080), "r4": ("10.77.100.1", 8081),
                   "broker": ("10.77.100.2", 1883), "echo": ("10.77.100.3", 7)}
+ECHO_PORT: Final = 4477
+ANCHORS: Final = ("10.77.100.2", "10.77.100.3")
+SECRET: Final = "a demonstration's own secret: nothing real is ever signed with it"
+UPSTREAM_VERBS: Final = (UpstreamStatus, UpstreamGone, UpstreamHung, UpstreamSlow)
 Place: TypeAlias = tuple[str, int]
 
 
@@ -73,12 +85,14 @@ class Wanted:
     windows: tuple[tuple[str, float, float, float], ...] = ()  # link, from, to, drain_s: see epoch
     requests_max: int = 256
     telemetry: bool = True  # False where no broker can be had
+    anchors: bool = False  # probes by signed echoes, too; on a rig that carries datagrams alone
 
 
 def _ends_trouble(verb: Verb) -> bool:
     """Trouble counts from before it is made, and its end from after."""
     match verb:
-        case Heal() | UpstreamStatus(_, 0) | UpstreamGone(_, False) | UpstreamHung(_, False):
+        case (Heal() | UpstreamStatus(_, 0) | UpstreamGone(_, False) | UpstreamHung(_, False)
+              | UpstreamSlow(_, 0)):
             return True
         case _:
             return False
@@ -120,6 +134,10 @@ wait_most_s = 0.0
                      f'[[links.probes]]\nid = "anchor"\nkind = "http"\n'
                      f'target = "{_at(reach.places["echo"])}"\npath = "/echo"\n'
                      f"expect = {json.dumps(ANCHOR)}\n")
+        if wanted.anchors and reach.device:
+            parts += [f'[[links.probes]]\nid = "echo{n}"\nkind = "echo"\n'
+                      f'target = "{address}:{ECHO_PORT}"\nsecret = "file:{_secret(state.parent)}"\n'
+                      for n, address in enumerate(ANCHORS, 1)]
     for tenant in TENANTS:
         parts.append(f'[[tenants]]\nods = "{tenant}"\nrequests_max = {wanted.requests_max}\n')
         for client, copies in (("desk", "marked"), ("strict", "never")):
@@ -131,6 +149,10 @@ wait_most_s = 0.0
               f'end = "{_utc(epoch + end)}"\ndrain_s = {drain_s}\n'
               for n, (link, start, end, drain_s) in enumerate(wanted.windows)]
     return "\n".join(parts)
+
+
+def _secret(home: Path) -> Path:
+    return home / "anchor.secret"
 
 
 def _utc(at: float) -> str:
@@ -198,7 +220,7 @@ class World:
         """Make ``verb`` happen, by the rig or, for an upstream's manners, by the upstream."""
         if not _ends_trouble(verb):
             self.changes.append((time.time(), verb))
-        if isinstance(verb, UpstreamStatus | UpstreamGone | UpstreamHung):
+        if isinstance(verb, UPSTREAM_VERBS):
             said = {"verb": type(verb).__name__, **dataclasses.asdict(verb)}
             status, _ = await fetch(self.control, "POST", "/__weather", json.dumps(said).encode())
             if status != 200:
@@ -272,12 +294,15 @@ async def world(rig: RigName, home: Path, wanted: Wanted | None = None,
     Raises:
         RuntimeError: something did not start; the message says what and shows its last words.
     """
+    wanted = wanted or Wanted()
     async with AsyncExitStack() as stack:
         made: Rig
         if rig == "namespaces":
             spaces = await stack.enter_async_context(Namespaces(*LINKS))
             inside = spaces.inside("up")
             places = await _services(stack, home, inside, SERVICE, CONTROL_UP, patients)
+            if wanted.anchors:
+                await _anchors(stack, home, inside)
             reaches = [Reach(link, n, SERVICE, device)
                        for n, (link, device) in enumerate(zip(LINKS, "ab", strict=True), 1)]
             stack.enter_context(visit(spaces.name("edge")))
@@ -291,7 +316,7 @@ async def world(rig: RigName, home: Path, wanted: Wanted | None = None,
             reaches = [Reach(link, n, {name: ("127.0.0.1", port)
                                        for name, port in ports[link].items()})
                        for n, link in enumerate(LINKS, 1)]
-        yield await _gateway(stack, made, home, wanted or Wanted(), reaches, places)
+        yield await _gateway(stack, made, home, wanted, reaches, places)
 
 
 async def _doors(stack: AsyncExitStack, rig: RigName, doors: Mapping[str, list[Forward]],
@@ -328,6 +353,16 @@ async def _services(stack: AsyncExitStack, home: Path, inside: tuple[str, ...],
     if found is not None:
         places[HAS_BROKER] = found
     return places
+
+
+async def _anchors(stack: AsyncExitStack, home: Path, inside: tuple[str, ...]) -> None:
+    """Start anchors of ours, as they would stand in two other networks."""
+    secret = _secret(home)
+    _write(secret, SECRET + "\n").chmod(0o600)
+    for address in ANCHORS:
+        await _start(stack, home / f"anchor-{address}.log", (
+            *inside, sys.executable, "-m", "gateway", "anchor", "--listen",
+            f"{address}:{ECHO_PORT}", "--secret", str(secret)))
 
 
 async def _broker(stack: AsyncExitStack, home: Path, inside: tuple[str, ...],

@@ -16,11 +16,14 @@ local drop would show in the sender's own stack.
 
 import asyncio
 import ctypes
+import fcntl
 import itertools
 import os
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -31,12 +34,14 @@ from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias, assert_never
 
 from chaos.weather import (
+    Bursts,
     CaptivePortal,
     Cut,
     DnsLie,
     Flap,
     Heal,
     Lose,
+    MtuHole,
     OneWay,
     Reset,
     Slow,
@@ -44,18 +49,21 @@ from chaos.weather import (
     Unplug,
     UpstreamGone,
     UpstreamHung,
+    UpstreamSlow,
     UpstreamStatus,
     Verb,
+    bursts,
 )
 
 Place: TypeAlias = Literal["edge", "wan_a", "wan_b", "up"]
 LinkVerb: TypeAlias = (Cut | Heal | Reset | Slow | Lose | Flap | SwallowReplies | OneWay | Unplug
-                      | DnsLie | CaptivePortal)
+                      | DnsLie | CaptivePortal | MtuHole | Bursts)
 PLACES: Final[tuple[Place, ...]] = ("edge", "wan_a", "wan_b", "up")
 PREFIX: Final = "pgw-"
 RUN_DIR: Final = Path("/run/netns")
 WRONG_MAC: Final = "02:00:00:00:00:99"  # locally administered, nobody's: frames to it are dropped
 CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
+SIOCETHTOOL: Final = 0x8946  # linux/sockios.h
 PORTAL_PORT: Final = 8079  # inside wan_a or wan_b, where the portal's own listener stands
 _COUNT: Final = itertools.count(1)
 
@@ -272,7 +280,7 @@ class Namespaces:
             return self._netem
         if isinstance(verb, UpstreamGone):
             return verb.upstream in self._upstreams
-        return not isinstance(verb, UpstreamStatus | UpstreamHung)
+        return not isinstance(verb, UpstreamStatus | UpstreamHung | UpstreamSlow)
 
     async def apply(self, verb: Verb) -> None:
         """Make ``verb`` happen; return when it has.
@@ -286,7 +294,7 @@ class Namespaces:
         match verb:
             case UpstreamGone(upstream, gone):
                 await self._gone(self._upstreams[upstream], gone)
-            case UpstreamStatus() | UpstreamHung():
+            case UpstreamStatus() | UpstreamHung() | UpstreamSlow():
                 raise ValueError("an upstream's own manners are its own to change")
             case _:
                 await self._end_flap(verb.link)
@@ -315,6 +323,10 @@ class Namespaces:
                 await self._batch(self.links[link].place, ["link set dev lan down"])
             case Flap(link, down_s, up_s):
                 self._flaps[link] = self._group.create_task(self._flapping(link, down_s, up_s))
+            case Bursts(link):
+                self._flaps[link] = self._group.create_task(self._bursting(verb))
+            case MtuHole(link, passes_bytes):
+                await self._hole(link, passes_bytes)
             case DnsLie(link, lie):
                 await self._dns(link, lie)
             case CaptivePortal(link):
@@ -343,14 +355,16 @@ class Namespaces:
         if portal is not None:
             portal.kill()
             await portal.wait()
-        await asyncio.gather(
-            self._batch("edge", [f"neigh del {wire.gateway} dev {wire.device}"], force=True),
-            self._batch(wire.place, ["link set dev lan up", f"neigh del {wire.ours} dev lan"],
-                        force=True),
-            self._nft(wire.place, ""))
+        await asyncio.gather(self._hear(wire), self._nft(wire.place, ""))
         if self._netem:
             await _run("tc", "-n", self.name(wire.place), "qdisc", "del", "dev", "lan", "root")
             await _run("tc", "-n", self.name(wire.place), "qdisc", "del", "dev", "wan", "root")
+
+    async def _hear(self, wire: Wire) -> None:
+        await asyncio.gather(
+            self._batch("edge", [f"neigh del {wire.gateway} dev {wire.device}"], force=True),
+            self._batch(wire.place, ["link set dev lan up", f"neigh del {wire.ours} dev lan"],
+                        force=True))
 
     async def _slow(self, link: str, delay_s: float) -> None:
         place = self.links[link].place
@@ -364,6 +378,25 @@ class Namespaces:
             await asyncio.sleep(down_s)
             await self._heal(link)
             await asyncio.sleep(up_s)
+
+    async def _bursting(self, verb: Bursts) -> None:
+        for calm_s, silent_s in bursts(verb):
+            await asyncio.sleep(calm_s)
+            await self._on_link(Cut(verb.link))
+            await asyncio.sleep(silent_s)
+            await self._hear(self.links[verb.link])
+
+    async def _hole(self, link: str, passes_bytes: int) -> None:
+        """First the offloads go, and stay gone: an aggregate of segments that fit would be lost as
+        one that does not (links.md section 16). ``gso_max_segs 1`` is not enough where BBR paces:
+        half of a burst was lost (measured, Linux 6.18)."""
+        wire = self.links[link]
+        spots: tuple[tuple[Place, str], ...] = (
+            ("edge", wire.device), (wire.place, "lan"), (wire.place, "wan"), ("up", wire.device))
+        for place, device in spots:
+            with visit(self.name(place)):
+                _without_offloads(device)
+        await self._forward_rule(link, f"meta length > {passes_bytes} drop")
 
     async def _dns(self, link: str, lie: str) -> None:
         """No answer to any question where ``lie`` is empty, else let the liar answer them.
@@ -403,6 +436,15 @@ class Namespaces:
 
 def _table(chain: str, rule: str) -> str:
     return f"table inet weather {{\n{chain}\n{rule}\n}}\n}}"
+
+
+def _without_offloads(device: str) -> None:
+    """Turn off what makes one packet of several on ``device`` of the namespace that we stand in."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for command in (0x1F, 0x24, 0x2C):  # ETHTOOL_STSO, _SGSO, _SGRO (linux/ethtool.h)
+            value = ctypes.create_string_buffer(struct.pack("II", command, 0))
+            wanted = struct.pack("16sP16x", device.encode(), ctypes.addressof(value))
+            fcntl.ioctl(asking, SIOCETHTOOL, wanted)
 
 
 def _address_wire(lines: dict[Place, list[str]], wire: Wire) -> None:

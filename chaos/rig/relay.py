@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Final, Literal, TypeAlias
 
 from chaos.weather import (
+    Bursts,
     CaptivePortal,
     Cut,
     Flap,
@@ -36,6 +37,7 @@ from chaos.weather import (
     Slow,
     SwallowReplies,
     Verb,
+    bursts,
 )
 
 SILENT: Final = sys.platform == "linux"
@@ -207,6 +209,20 @@ class Relay:
         """Cut for ``down_s``, heal for ``up_s``, and so on."""
         self._begin(Flap(self.link, down_s, up_s))
         self._flapping = self._group.create_task(self._flap(down_s, up_s))
+
+    def burst(self, verb: Bursts) -> None:
+        """Cut for short whiles, as ``verb`` draws them."""
+        self._begin(verb)
+        self._let("out", "back")
+        self._flapping = self._group.create_task(self._burst(verb))
+
+    async def _burst(self, verb: Bursts) -> None:
+        for calm_s, silent_s in bursts(verb):
+            await asyncio.sleep(calm_s)
+            self._silence()
+            await asyncio.sleep(silent_s)
+            self._sift(None)
+            self._let("out", "back")
 
     async def _flap(self, down_s: float, up_s: float) -> None:
         while True:
@@ -382,7 +398,7 @@ class RelayRig:
         if isinstance(verb, Lose) and not SILENT:
             return False
         return (isinstance(verb, Cut | Heal | Reset | Slow | Lose | Flap | SwallowReplies
-                           | CaptivePortal) and verb.link in self.relays)
+                           | CaptivePortal | Bursts) and verb.link in self.relays)
 
     async def apply(self, verb: Verb) -> None:
         """Make ``verb`` happen. Raises ValueError for one that this rig cannot."""
@@ -401,6 +417,8 @@ class RelayRig:
                 self.relays[link].lose(share)
             case Flap(link, down_s, up_s):
                 self.relays[link].flap(down_s, up_s)
+            case Bursts(link):
+                self.relays[link].burst(verb)
             case SwallowReplies(link):
                 self.relays[link].swallow_replies()
             case CaptivePortal(link):

@@ -4,9 +4,11 @@ from typing import Final
 
 from chaos.stories import (
     adastra_isolation,
+    failback_under_load,
     flapping,
     kent_both_links,
     kent_maintenance,
+    mtu_hole,
     one_tenant_down,
     silent_blackhole,
 )
@@ -14,4 +16,5 @@ from chaos.story import Story
 
 STORIES: Final[dict[str, Story]] = {story.name: story for story in (
     kent_maintenance.STORY, silent_blackhole.STORY, kent_both_links.STORY,
-    adastra_isolation.STORY, one_tenant_down.STORY, flapping.STORY)}
+    adastra_isolation.STORY, one_tenant_down.STORY, flapping.STORY,
+    mtu_hole.STORY, failback_under_load.STORY)}

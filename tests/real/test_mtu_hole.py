@@ -1,17 +1,13 @@
 """An MTU hole on a real kernel: the ladder finds it, and large replies pass over the link still."""
 
 import asyncio
-import ctypes
-import fcntl
-import socket
-import struct
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chaos.rig.namespaces import Namespaces, Place, visit, why_not
+from chaos.rig.namespaces import why_not
+from chaos.weather import MtuHole
 from tests.bench.rig.load import Stream, request
 from tests.bench.rig.ours import HEAD, Setting, ours
 from tests.bench.rig.place import place
@@ -19,37 +15,6 @@ from tests.bench.rig.wire import Pool
 from tests.kit.gateway import Site
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"MTU HOLE NOT TESTED: {why_not()}")
-HOLE = """table inet hole {
- chain forward {
-  type filter hook forward priority 0;
-  meta length > 1400 drop
- }
-}
-"""
-
-
-def make_hole(rig: Namespaces) -> None:
-    """Lose what is longer than 1,400 bytes on the fibre, both ways.
-
-    First the offloads go: an aggregate of segments that fit would be lost as one that does not
-    (links.md section 16). ``gso_max_segs 1`` is not enough where BBR paces: half of a burst was
-    lost (measured, Linux 6.18).
-    """
-    spots: tuple[tuple[Place, str], ...] = (
-        ("edge", "a"), ("wan_a", "lan"), ("wan_a", "wan"), ("up", "a"))
-    for spot, device in spots:
-        with visit(rig.name(spot)):
-            plain(device)
-    subprocess.run(rig.inside("wan_a", "nft", "-f", "-"), input=HOLE.encode(), check=True)
-
-
-def plain(device: str) -> None:
-    """Turn off what makes one packet of several: TSO, GSO, GRO."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        for command in (0x1F, 0x24, 0x2C):  # ETHTOOL_STSO, _SGSO, _SGRO (linux/ethtool.h)
-            value = ctypes.create_string_buffer(struct.pack("II", command, 0))
-            wanted = struct.pack("16sP16x", device.encode(), ctypes.addressof(value))
-            fcntl.ioctl(asking, 0x8946, wanted)  # SIOCETHTOOL
 
 
 async def verdicts(site: Site) -> list[dict[str, Any]]:
@@ -59,7 +24,7 @@ async def verdicts(site: Site) -> list[dict[str, Any]]:
 
 async def test_the_ladder_finds_the_hole_and_thirty_kilobytes_pass_it(tmp_path: Path) -> None:
     async with place(tmp_path) as where:
-        make_hole(where.rig)
+        await where.rig.apply(MtuHole("fibre", 1400))
         async with ours(tmp_path / "ours", Setting()) as site:
             for _ in range(100):
                 holes = [each for each in await verdicts(site) if each["kind"] == "MTU_HOLE"]
