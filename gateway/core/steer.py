@@ -506,7 +506,8 @@ def _lean(leaning: Leaning, costs: CostTable, usable: tuple[str, ...], is_browne
         return leaning
     if not leaning.impaired:
         if mine <= rules.away_factor * other[0] or mine - other[0] < rules.least_s:
-            return replace(leaning, worse_since=None)
+            # Loss comes in fits: what is flagged does not begin anew with each good half second.
+            return leaning if is_browned else replace(leaning, worse_since=None)
         since = leaning.worse_since if leaning.worse_since is not None else now
         wait = rules.away_browned_s if is_browned else rules.away_s
         return replace(leaning, worse_since=since, impaired=now - since >= wait)

@@ -214,6 +214,14 @@ def test_a_cost_that_is_high_for_a_moment_moves_nothing() -> None:
     assert not run(memory, BAD, 9.5, 19).impaired
 
 
+def test_a_good_half_second_of_a_flagged_brown_out_does_not_begin_the_wait_anew() -> None:
+    before = run(SteerMemory(), BAD, 0, 1.25, browned=("fibre",))
+    dip = run(before, GOOD, 1.5, 1.75, browned=("fibre",))
+    assert not dip.impaired
+    assert run(dip, BAD, 2, 2, browned=("fibre",)).impaired == {"fibre"}
+    assert not run(run(before, GOOD, 1.5, 1.75), BAD, 2, 2, browned=("fibre",)).impaired
+
+
 def test_a_gain_of_milliseconds_moves_nothing_however_large_the_factor() -> None:
     tiny: CostTable = {("fibre", "small"): 0.06, ("sim", "small"): 0.02}
     assert not run(SteerMemory(), tiny, 0, 60).impaired
