@@ -368,7 +368,8 @@ class Gateway:
         """Whole requests to each upstream over each link, as the first of its tenants."""
         config = self._config
         asked = {each.id: (canary(pack, each.tenants[0], each.id, self._via), pack)
-                 for each in config.upstreams for pack in (config.packs[each.pack],)}
+                 for each in config.upstreams for pack in (config.packs[each.pack],)
+                 if each.canary}
         return Canaries(
             self._board, self._senders,
             {name: (outbound, pack) for name, (outbound, pack) in asked.items() if outbound},

@@ -44,6 +44,7 @@ class Upstream:
     forwarded: bool = False
     aliases: tuple[str, ...] = ()
     certificates: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    canary: bool = True
 
     def url_over(self, link: str) -> str:
         """Return the service root as reached over ``link``."""
@@ -252,7 +253,8 @@ class _Reader:
         return Upstream(
             upstream.id, upstream.tenants, upstream.base_url, upstream.pack, upstream.base_urls,
             upstream.keep, upstream.permitted_by, self.there(upstream.ca_file, (*here, "ca_file")),
-            upstream.sni, upstream.forwarded, upstream.aliases, certificates)
+            upstream.sni, upstream.forwarded, upstream.aliases, certificates,
+            upstream.canary)
 
     def packs(self) -> dict[str, Pack]:
         """The packs that upstreams name, each read once."""

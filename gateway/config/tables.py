@@ -202,6 +202,8 @@ class Upstream(Table):
     permitted_by: str = Field("", max_length=200, description="who permitted the copy")
     ca_file: str = Field("", description="PEM of its CA; empty: the system's")
     sni: str = Field("", description="name in the TLS handshake and certificate; empty: the host")
+    canary: bool = Field(True, description="ask for its pack's canary: false where that needs a "
+                         "credential there")
     forwarded: bool = Field(False, description="send X-Forwarded-Host, -Proto and -Prefix")
     aliases: Annotated[tuple[Url, ...], Field(strict=False)] = Field(
         (), description="http:// prefixes of absolute-form requests that mean this upstream")

@@ -218,7 +218,7 @@ def one_link_tables(
         "upstreams": [{
             "id": "up", "tenants": ["B81001"], "base_url": f"http://127.0.0.1:{origin_port}/base",
             "base_urls": {"fibre": f"http://127.0.0.1:{origin_port}/base"},
-            "pack": "fhir-r4", **upstream}],
+            "pack": "fhir-r4", "canary": False, **upstream}],  # arrivals are counted
     }
 
 
