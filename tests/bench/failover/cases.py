@@ -29,7 +29,7 @@ TAIL_S: Final = 0.5
 class Case:
     """One fault. ``steps`` are its onsets within one strike, in seconds; ``fresh``: each strike
     finds everybody started anew; ``damped``: ours keeps all its own holds; in the ``dark`` nobody
-    can answer."""
+    can answer but from what is kept, with ``keep``."""
 
     fault: Fault
     words: str
@@ -38,6 +38,7 @@ class Case:
     fresh: bool = False
     damped: bool = False
     dark: bool = False
+    keep: bool = False
 
 
 CASES: Final[dict[str, Case]] = {each.fault.name: each for each in (
@@ -53,7 +54,10 @@ CASES: Final[dict[str, Case]] = {each.fault.name: each for each in (
     Case(Fault("reset", (Reset("fibre"),)), "TCP reset on A"),
     Case(Fault("carrier", (Unplug("fibre"),)), "A loses its carrier"),
     Case(Fault("both-dead", (Cut("fibre"), Cut("sim")), DARK_S),
-         "both links dead for 8 s, then healed", dark=True),
+         "both links dead for 8 s, then healed; no search comes twice", dark=True),
+    Case(Fault("both-dead-seen", (Cut("fibre"), Cut("sim")), DARK_S),
+         "the same, 200 searches that come again every 2 s, kept by who can", "seen", dark=True,
+         keep=True),
 )}
 
 
@@ -79,10 +83,11 @@ async def _sitting(case: Case, parties: Sequence[str], count: int, home: Path, d
         for party in parties:
             if party == OURS:
                 site = await stack.enter_async_context(
-                    ours(home / party, Setting(damped=case.damped)))
+                    ours(home / party, Setting(damped=case.damped, keep=case.keep)))
                 streams.append(stream(site, party, asking=case.asking))
             else:
-                made = await stack.enter_async_context(running(PEERS[party], home / party))
+                made = await stack.enter_async_context(
+                    running(PEERS[party], home / party, case.keep))
                 streams.append(Stream(made.name, made.port, made.prefix, case.asking))
         async with loaded(home, streams) as load:
             await load.calm("a", CALM_S)

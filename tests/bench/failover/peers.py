@@ -105,14 +105,14 @@ async def version(peer: Peer, home: Path) -> str:
 
 
 @asynccontextmanager
-async def running(peer: Peer, home: Path, listen: int = 0) -> AsyncIterator[Stream]:
+async def running(peer: Peer, home: Path, keep: bool = False) -> AsyncIterator[Stream]:
     """Run the peer where the calling thread stands, in ``edge``; yield the stream to load it with.
 
     Raises:
         AssertionError: it ended, or answered nothing in time; the text is what it wrote.
     """
-    port = listen or free_port()
-    peer.configured(home, Ways(port, (OVER["a"], PORT), (OVER["b"], PORT)))
+    port = free_port()
+    peer.configured(home, Ways(port, (OVER["a"], PORT), (OVER["b"], PORT), keep))
     log = home / f"{peer.name}.log"
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(

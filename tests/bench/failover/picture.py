@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final, Literal, TypeAlias
 
-Mark: TypeAlias = Literal["a", "b", "no", "failed"]
+Mark: TypeAlias = Literal["a", "b", "copy", "old", "no", "failed"]
 
 PANEL: Final = 272
 HIGH: Final = 128
@@ -25,10 +25,11 @@ CEILING_MS: Final = 10_000.0
 LINES: Final = ((1, "1 ms"), (10, "10"), (100, "100"), (1000, "1 s"), (10_000, "10 s"))
 # colour, width of the stroke
 PAINT: Final[Mapping[Mark, tuple[str, float]]] = {
-    "a": ("#1b66b5", 2.4), "b": ("#00796b", 1.1), "no": ("#6b7280", 1.2), "failed": ("#c8102e", 2)}
+    "a": ("#1b66b5", 2.4), "b": ("#00796b", 1.1), "copy": ("#c46a00", 1.2),
+    "old": ("#7b2d8e", 1.4), "no": ("#6b7280", 1.2), "failed": ("#c8102e", 2)}
 WORDS: Final[Mapping[Mark, str]] = {
-    "a": "answered over A", "b": "answered over B", "no": 'a plain "no" with both links dead',
-    "failed": "failed"}
+    "a": "answered over A", "b": "answered over B", "copy": "a copy that says so",
+    "old": "a copy that does not", "no": 'a plain "no" with both links dead', "failed": "failed"}
 _STYLE: Final = """<style>
 text{font-family:system-ui,'DejaVu Sans',sans-serif;font-size:12px;fill:#1f2937}
 .h{font-weight:600;font-size:14px}.s{font-size:11px}.c{text-anchor:middle}.r{text-anchor:end}
@@ -120,7 +121,8 @@ def _panel(panel: Panel, row: Row, left: float, top: float, scale: bool) -> list
 
 
 def _path(mark: Mark, places: Iterable[tuple[int, int]]) -> list[str]:
-    shape = {"a": "h0", "b": "m0-2l2 4h-4z", "no": "m-1-1h2v2h-2z", "failed": "m-3-3l6 6m0-6l-6 6"}
+    shape = {"a": "h0", "b": "m0-2l2 4h-4z", "copy": "m0-3l3 3l-3 3l-3-3z", "old": "m-2 0h4m-2-2v4",
+             "no": "m-1-1h2v2h-2z", "failed": "m-3-3l6 6m0-6l-6 6"}
     path = "".join(f"M{x} {y}{shape[mark]}" for x, y in places)
     colour, stroke = PAINT[mark]
     return [f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="{stroke}" '

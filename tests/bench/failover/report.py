@@ -22,6 +22,9 @@ FAIR: Final = (
     "was not on A when A was struck was not tried: that onset is left out of its figures.")
 
 
+FLIGHT_S: Final = 0.05  # by then the verbs of an onset have happened
+
+
 @dataclass
 class Compared:
     """All that was measured: scores and rows of the picture by the fault's name."""
@@ -40,7 +43,7 @@ class Compared:
         self.scores[name] = scores
         self.rows[name] = row(case, self.parties, sittings, scores)
         self.texts[name] = ["", f"{name}: {case.words} ({onsets} onsets)",
-                            *lines(scores, case.dark)]
+                            *lines(scores, case.dark, case.keep)]
         return self.texts[name]
 
     def write(self, folder: Path, stem: str, facts: Mapping[str, object]) -> list[Path]:
@@ -64,28 +67,40 @@ def row(case: Case, parties: Sequence[str], sittings: Sequence[Sitting],
     after = lasts + 2.0 if case.dark or case.damped else AFTER_S + 1.0
     bad = tuple((step, step + 2.0) for step in case.steps) if case.damped else ((0.0, lasts),)
     panels = tuple(Panel(_words(found), tuple(
-        dot for sitting in sittings for began, _, _ in sitting.tried(party)
-        for dot in _dots(sitting.of(party), began, after, case.dark)))
+        dot for sitting in sittings for began, healed, _ in sitting.tried(party)
+        for dot in _dots(sitting.of(party), began, after, healed if case.dark else None)))
         for party, found in zip(parties, scores, strict=True))
     return Row(f"{case.fault.name}: {case.words}", -BEFORE_S, after,
                tuple((begun, min(ended, after)) for begun, ended in bad), panels)
 
 
-def _dots(records: Sequence[Record], began: float, after_s: float, dark: bool) -> list[Dot]:
-    return [Dot(one.due - began, one.took_s * 1000, mark_of(one, dark))
+def _dots(records: Sequence[Record], began: float, after_s: float, dark_until: float | None
+          ) -> list[Dot]:
+    return [Dot(one.due - began, one.took_s * 1000, mark_of(one, began, dark_until))
             for one in within(records, began, BEFORE_S, after_s)]
 
 
-def mark_of(one: Record, dark: bool) -> Mark:
-    """Return how a request is drawn."""
+def mark_of(one: Record, began: float, dark_until: float | None) -> Mark:
+    """Return how a request is drawn; with no link alive until ``dark_until`` an answer is old.
+
+    What was in flight when the dark began may have been answered still.
+    """
+    if one.kind == "copy":
+        return "copy"
     if one.kind == "live":
+        if dark_until is not None and began + FLIGHT_S < one.due and one.answered < dark_until:
+            return "old"
         return "b" if one.link == "b" else "a"
-    return "no" if dark and one.status >= SAYS_NO else "failed"
+    return "no" if dark_until is not None and one.status >= SAYS_NO else "failed"
 
 
 def _words(found: Score) -> str:
     if not found.onsets:
         return f"{found.failed} failed; never on A when it was struck"
+    if found.dark and any(one.early or one.later for one in found.dark):
+        took = [each for one in found.dark for each in (*one.early, *one.later)]
+        return (f"copies: p50 {quantile(took, 0.5):.0f}, p99 {quantile(took, 0.99):.0f}, "
+                f"max {max(took):.0f} ms")
     if found.dark:
         took = [each for one in found.dark for each in one.no]
         return (f'"no" p50 {quantile(took, 0.5):.0f}, p99 {quantile(took, 0.99):.0f} ms; '

@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from tests.bench.rig.figures import Figures, measure, near, quantile, spread
+from tests.bench.rig.figures import BEFORE_S, Figures, measure, near, quantile, spread
 from tests.bench.rig.records import Record
 
 NEVER_S: Final = 99.0
+GIVEN: Final = frozenset({"live", "copy"})  # "live": a peer's copy says nothing of its age
 SAYS_NO: Final = 500  # the least status that is a plain "no"
+EARLY_S: Final = 0.3  # of a dark: the acceptance asks of copies sent earlier and later
 LOOK_S: Final = 4.0  # after a heal, for those that go on refusing
 
 
@@ -49,13 +51,19 @@ class Dark:
     """One outage of everything: ``no`` are the ms until each "no" of those sent in the dark.
 
     ``silent`` counts those that got no answer of any kind; ``live_s`` and ``last_no_s`` are the
-    first live answer and the last sending of what was refused, in seconds after the heal.
+    first live answer and the last sending of what was refused, in seconds after the heal. Of those
+    ``sent`` in the dark, ``early`` and ``later`` are the ms until something kept was given, before
+    EARLY_S and after it; ``marked`` of them say that they are copies.
     """
 
     no: tuple[float, ...]
     silent: int
     live_s: float
     last_no_s: float
+    sent: int = 0
+    early: tuple[float, ...] = ()
+    later: tuple[float, ...] = ()
+    marked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +102,20 @@ def score(party: str, sittings: Sequence[Sitting], steps: Sequence[float] = (0.0
 
 
 def _dark(records: Sequence[Record], began: float, healed: float, after: float) -> Dark:
-    looked = min(healed + LOOK_S, after)
+    looked = min(healed + LOOK_S, after - BEFORE_S)  # those in flight then are the next one's
     sent = [one for one in records if began <= one.due < healed]
     refused = [one for one in sent if one.status >= SAYS_NO]
     live = [one.answered - healed for one in records
             if one.kind == "live" and healed < one.answered]
     late = [one.due - healed for one in records
             if one.kind != "live" and healed <= one.due < looked]
+    given = [one for one in sent if one.kind in GIVEN and one.answered < healed]
+    early, later = ([one.took_s * 1000 for one in given if (one.due < began + EARLY_S) is soon]
+                    for soon in (True, False))
     return Dark(tuple(one.took_s * 1000 for one in refused),
                 sum(one.status == 0 for one in sent), min(live, default=NEVER_S),
-                max(late, default=0.0))
+                max(late, default=0.0), len(sent), tuple(early), tuple(later),
+                sum(one.kind == "copy" for one in given))
 
 
 Column = tuple[str, Callable[[Score], str]]
@@ -114,7 +126,10 @@ def _each(get: Callable[[Figures], float]) -> Callable[[Score], str]:
 
 
 def _dark_each(get: Callable[[Dark], float], digits: int = 0) -> Callable[[Score], str]:
-    return lambda found: spread([get(each) for each in found.dark], f"{{:.{digits}f}}".format)
+    """Of each outage; one in which there was nothing to measure, so NaN, is left out."""
+    return lambda found: spread(
+        [figure for figure in map(get, found.dark) if not math.isnan(figure)],
+        f"{{:.{digits}f}}".format)
 
 
 COLUMNS: Final[tuple[Column, ...]] = (
@@ -139,11 +154,29 @@ DARK_COLUMNS: Final[tuple[Column, ...]] = (
     ("live after heal s", _dark_each(lambda one: one.live_s, 2)),
     ("refusing after heal s", _dark_each(lambda one: one.last_no_s, 2)),
 )
+KEPT_COLUMNS: Final[tuple[Column, ...]] = (
+    *DARK_COLUMNS[:2],
+    ("answered in the dark", lambda found: _share(
+        sum(len(one.early) + len(one.later) for one in found.dark),
+        sum(one.sent for one in found.dark))),
+    ("marked as copies", lambda found: _share(
+        sum(one.marked for one in found.dark),
+        sum(len(one.early) + len(one.later) for one in found.dark))),
+    ("first 0.3 s max ms", _dark_each(lambda one: max(one.early, default=math.nan))),
+    ("later p50 ms", _dark_each(lambda one: quantile(one.later or (math.nan,), 0.5))),
+    ("later p99 ms", _dark_each(lambda one: quantile(one.later or (math.nan,), 0.99))),
+    ("later max ms", _dark_each(lambda one: max(one.later, default=math.nan))),
+    *DARK_COLUMNS[-1:],
+)
 
 
-def lines(scores: Sequence[Score], dark: bool = False) -> list[str]:
-    """Return the table of one fault, its heads first."""
-    columns = DARK_COLUMNS if dark else COLUMNS
+def _share(some: int, whole: int) -> str:
+    return f"{100 * some / whole:.0f} %" if whole else "-"
+
+
+def lines(scores: Sequence[Score], dark: bool = False, keep: bool = False) -> list[str]:
+    """Return the table of one fault, its heads first; the dark and what is kept have their own."""
+    columns = KEPT_COLUMNS if keep else DARK_COLUMNS if dark else COLUMNS
     rows = [[head for head, _ in columns],
             *([say(found) for _, say in columns] for found in scores)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(columns))]
@@ -157,5 +190,9 @@ def as_json(found: Score) -> dict[str, Any]:
     made = asdict(found)
     made["dark"] = [{"silent": one.silent, "no_p50_ms": quantile(one.no, 0.5),
                      "no_p99_ms": quantile(one.no, 0.99), "no_max_ms": max(one.no, default=0.0),
-                     "live_s": one.live_s, "last_no_s": one.last_no_s} for one in found.dark]
+                     "live_s": one.live_s, "last_no_s": one.last_no_s, "sent": one.sent,
+                     "given": len(one.early) + len(one.later), "marked": one.marked,
+                     "early_max_ms": max(one.early, default=0.0),
+                     "later_p99_ms": quantile(one.later, 0.99),
+                     "later_max_ms": max(one.later, default=0.0)} for one in found.dark]
     return made

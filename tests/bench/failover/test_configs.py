@@ -12,13 +12,14 @@ from tests.bench.failover.peers import PEERS, said, version
 WAYS = Ways(18080, ("10.77.100.11", 8080), ("10.77.100.12", 8080))
 
 
+@pytest.mark.parametrize("ways", [WAYS, replace(WAYS, keep=True)])
 @pytest.mark.parametrize("name", PEERS)
 async def test_the_peer_accepts_its_configuration_and_tells_its_version(
-        name: str, tmp_path: Path) -> None:
+        name: str, ways: Ways, tmp_path: Path) -> None:
     peer = PEERS[name]
     if peer.why_not():
         pytest.skip(f"PEER NOT TESTED: {peer.why_not()}")
-    peer.configured(tmp_path, WAYS)
+    peer.configured(tmp_path, ways)
     code, words = await said(*peer.command(peer.check, tmp_path))
     assert code == 0, words
     assert "warning" not in words.lower()
@@ -49,6 +50,14 @@ def test_nginx_writes_nothing_outside_its_folder() -> None:
     text = nginx(WAYS, "/home")
     assert text.count("/home/") == 6  # pid, and five folders of bodies
     assert "access_log off" in text
+
+
+def test_only_where_copies_are_compared_is_anything_kept() -> None:
+    assert "proxy_cache" not in nginx(WAYS, "/home")
+    kept = nginx(replace(WAYS, keep=True), "/home")
+    assert "proxy_cache_path /home/cache" in kept
+    assert "proxy_cache_use_stale error timeout" in kept
+    assert "updating" not in kept  # no old answer while the upstream can be reached
 
 
 def test_a_write_is_never_sent_twice_by_anyone() -> None:

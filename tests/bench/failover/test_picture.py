@@ -15,8 +15,8 @@ def row(*dots: Dot) -> Row:
 
 
 def paths(svg: str) -> list[str]:
-    """The data of every path below the legend's four."""
-    return [str(path.get("d")) for path in ElementTree.fromstring(svg).iter(SPACE + "path")][4:]  # noqa: S314  # our own
+    """The data of every path below the legend's six."""
+    return [str(path.get("d")) for path in ElementTree.fromstring(svg).iter(SPACE + "path")][6:]  # noqa: S314  # our own
 
 
 def test_the_picture_is_well_formed_names_all_and_fetches_nothing() -> None:
@@ -37,7 +37,7 @@ def test_a_latency_stands_on_a_logarithmic_scale_held_to_the_panel() -> None:
     assert height_of(1e9) == height_of(10_000.0)
 
 
-@pytest.mark.parametrize("mark", ["a", "b", "no", "failed"])
+@pytest.mark.parametrize("mark", ["a", "b", "copy", "old", "no", "failed"])
 def test_every_kind_of_mark_is_drawn(mark: Mark) -> None:
     assert len(paths(draw(["ours", "nginx"], [row(Dot(0.5, 20.0, mark))]))) == 1
 

@@ -34,12 +34,15 @@ def test_text_figures_and_picture_tell_of_every_party(name: str, tmp_path: Path)
     assert picture.read_text("utf-8").startswith("<svg ")
 
 
-def test_the_picture_tells_the_link_and_a_no_is_none_while_a_link_works() -> None:
-    live = Record("envoy", 1, 0.0, 0.0, 0.02, "live", "b", 200)
-    refused = Record("envoy", 1, 0.0, 0.0, 0.02, "failed", "", 503)
-    silent = Record("envoy", 1, 0.0, 0.0, 10.0, "failed", "", 0)
-    assert [mark_of(each, dark=True) for each in (live, refused, silent)] == ["b", "no", "failed"]
-    assert mark_of(refused, dark=False) == "failed"
+def test_a_no_is_none_while_a_link_works_and_an_answer_in_the_dark_is_old() -> None:
+    live = Record("nginx", 1, 12.0, 0.0, 0.02, "live", "b", 200)
+    copy = Record("ours", 1, 12.0, 0.0, 0.02, "copy", "", 200)
+    refused = Record("envoy", 1, 12.0, 0.0, 0.02, "failed", "", 503)
+    silent = Record("haproxy", 1, 12.0, 0.0, 3.0, "failed", "", 0)
+    flying = Record("nginx", 2, 10.01, 0.0, 0.02, "live", "a", 200)
+    asked = (live, copy, refused, silent, flying)
+    assert [mark_of(each, 10.0, 18.0) for each in asked] == ["old", "copy", "no", "failed", "a"]
+    assert [mark_of(each, 10.0, None) for each in asked] == ["b", "copy", "failed", "failed", "a"]
 
 
 @pytest.mark.parametrize(("argv", "words"), [

@@ -61,7 +61,7 @@ def test_a_party_that_was_never_tried_has_no_figures() -> None:
 
 
 def test_the_next_outage_ends_the_look_after_a_heal() -> None:
-    soon = one("ours", 900, 20.1, 0.01, "refused", 503)
+    soon = one("ours", 900, 19.995, 0.05, "refused", 503)  # in flight when the next one began
     sitting = Sitting((*steady("ours", 0, 10), *steady("ours", 18, 20, 300), soon),
                       (10.0, 20.0), (18.0, 28.0))
     assert score("ours", [sitting], dark=True).dark[0].last_no_s == 0.0
@@ -115,4 +115,27 @@ def test_the_dark_has_columns_of_its_own_and_json_leaves_out_the_single_noes() -
     assert '"no" p99 ms' in lines([found], dark=True)[0]
     assert as_json(found)["dark"] == [{
         "silent": 0, "no_p50_ms": pytest.approx(10), "no_p99_ms": pytest.approx(10),
-        "no_max_ms": pytest.approx(10), "live_s": pytest.approx(0.22), "last_no_s": 0.0}]
+        "no_max_ms": pytest.approx(10), "live_s": pytest.approx(0.22), "last_no_s": 0.0,
+        "sent": 1, "given": 0, "marked": 0, "early_max_ms": 0.0, "later_p99_ms": 0.0,
+        "later_max_ms": 0.0}]
+
+
+def test_what_was_kept_counts_by_when_it_was_asked_and_whether_it_says_so() -> None:
+    early, later = one("ours", 1, 10.1, 0.2, "copy"), one("ours", 2, 12.0, 0.004, "copy")
+    unmarked, refused = one("ours", 3, 13.0, 0.005), one("ours", 4, 14.0, 0.01, "failed", 503)
+    late = one("ours", 5, 17.9, 0.2)  # waited until the heal: not from what was kept
+    found = score("ours", [Sitting((early, later, unmarked, refused, late), (10.0,), (18.0,))],
+                  dark=True)
+    head, _, said = lines([found], dark=True, keep=True)
+    cells = dict(zip(*([cell.strip() for cell in line.split("|")] for line in (head, said)),
+                     strict=True))
+    assert cells["answered in the dark"] == "60 %"
+    assert cells["marked as copies"] == "67 %"
+    assert (cells["first 0.3 s max ms"], cells["later max ms"]) == ("200", "5")
+
+
+def test_who_keeps_nothing_has_no_figures_of_copies() -> None:
+    refused = one("envoy", 1, 12.0, 0.01, "failed", 503)
+    found = score("envoy", [Sitting((refused,), (10.0,), (18.0,))], dark=True)
+    assert [cell.strip() for cell in lines([found], True, True)[2].split("|")[2:8]] == [
+        "0 %", "-", "-", "-", "-", "-"]
