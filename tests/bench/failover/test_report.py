@@ -23,6 +23,8 @@ def test_text_figures_and_picture_tell_of_every_party(name: str, tmp_path: Path)
     sitting = Sitting((*records("ours"), *records("envoy")), (10.0,), (15.0,))
     said = compared.add(CASES[name], [sitting])
     assert said[1].endswith("(1 onsets)")
+    assert ('"no" p99 ms' in said[2]) is (name == "both-dead")
+    assert ("answered in the dark" in said[2]) is (name == "both-dead-seen")
     text, figures, picture = compared.write(tmp_path / "out", "both", {"seed": 4})
     assert [each.name for each in (text, figures, picture)] == [
         "both.txt", "both.json", "both.svg"]
@@ -40,8 +42,10 @@ def test_a_no_is_none_while_a_link_works_and_an_answer_in_the_dark_is_old() -> N
     refused = Record("envoy", 1, 12.0, 0.0, 0.02, "failed", "", 503)
     silent = Record("haproxy", 1, 12.0, 0.0, 3.0, "failed", "", 0)
     flying = Record("nginx", 2, 10.01, 0.0, 0.02, "live", "a", 200)
+    waited = Record("nginx", 3, 17.9, 0.0, 0.2, "live", "b", 200)  # for the heal
     asked = (live, copy, refused, silent, flying)
     assert [mark_of(each, 10.0, 18.0) for each in asked] == ["old", "copy", "no", "failed", "a"]
+    assert mark_of(waited, 10.0, 18.0) == "b"
     assert [mark_of(each, 10.0, None) for each in asked] == ["b", "copy", "failed", "failed", "a"]
 
 
