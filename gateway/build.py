@@ -73,6 +73,7 @@ from gateway.flow.canaries import Canaries
 from gateway.flow.drill import Drills
 from gateway.flow.forward import Forwarder
 from gateway.flow.ladder import Ladder
+from gateway.flow.names import Names
 from gateway.flow.prune import prune
 from gateway.flow.quota import Quota
 from gateway.flow.remember import remember
@@ -233,6 +234,9 @@ class Gateway:
                     self._small).run())
         loops(self._canaries().run())
         loops(self._drills(vault).run())
+        loops(Names(self._board, self._resolvers, self._hosts, self._config.cadence,
+                    self._config.rules, self._clock,
+                    lambda link: self._board.counted(link, "names")).run())
         self._standby = Standby(self._board, self._senders, self._paths, self._metered,
                                 self._clock, self._config.failback.warm_most,
                                 self._small)
@@ -348,13 +352,26 @@ class Gateway:
             probers[link.id] = LinkProber(link, sender.dialler, self._clock,
                                           self._config.rules.probe_timeout_s, self._board.see)
             stack.callback(probers[link.id].close)
+        for name, resolver in self._resolvers.items():
+            resolver.elsewhere = self._elsewhere(name)
         return probers
+
+    def _elsewhere(self, link: str) -> Callable[[str], tuple[str, ...]]:
+        """What the resolvers of the other links know of a host just now."""
+        others = [each for name, each in self._resolvers.items() if name != link]
+        return lambda host: next((found for each in others if (found := each.fresh(host))), ())
 
     def _upstreams_at(self, link: Link) -> dict[str, UpstreamAt]:
         return {each.id: UpstreamAt(
             each.id, each.url_over(link.id), each.ca_file,
             each.sni or (urlsplit(each.base_url).hostname or ""), each.certificates)
             for each in self._config.upstreams}
+
+    @property
+    def _hosts(self) -> tuple[str, ...]:
+        """The hosts of all upstreams, each once."""
+        found = (urlsplit(each.base_url).hostname or "" for each in self._config.upstreams)
+        return tuple(dict.fromkeys(host for host in found if host))
 
     @property
     def _small(self) -> frozenset[str]:

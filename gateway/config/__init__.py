@@ -202,7 +202,7 @@ class _Reader:
                   each.tls_target)
             for n, each in enumerate(link.probes))
         return Link(link.id, link.priority, link.kind, link.metered, link.interface, link.source,
-                    link.resolvers, probes, link.tcp_user_timeout_ms)
+                    link.resolvers, probes, link.tcp_user_timeout_ms, link.other_resolver)
 
     def plans(self) -> dict[str, tuple[Plan, Carrier | None]]:
         """The plans of metered links, with what the carrier said last."""

@@ -122,16 +122,24 @@ def _link(file: File, number: int, link: Link, mistakes: Mistakes) -> None:
             mistakes.add((*here, "interface"), "needs an interface or a source, or a base_urls."
                          f"{link.id} in every upstream (not in {', '.join(without)})")
     for index, resolver in enumerate(link.resolvers):
-        host, _, port = resolver.rpartition(":") if resolver.count(":") == 1 else (resolver, "", "")
-        try:
-            ipaddress.ip_address(host.strip("[]"))
-        except ValueError:
-            host = ""
-        if not host or (port and not port.isdigit()):
-            mistakes.add((*here, "resolvers", index), "must be an IP address, or IPv4:port",
-                         resolver)
+        _resolver(resolver, (*here, "resolvers", index), mistakes)
+    if link.other_resolver:
+        _resolver(link.other_resolver, (*here, "other_resolver"), mistakes)
+        if link.other_resolver in link.resolvers:
+            mistakes.add((*here, "other_resolver"), "must be another than the link's own",
+                         link.other_resolver)
     _probes(file, here, link, mistakes)
     _plan(here, link, mistakes)
+
+
+def _resolver(resolver: str, where: tuple[str | int, ...], mistakes: Mistakes) -> None:
+    host, _, port = resolver.rpartition(":") if resolver.count(":") == 1 else (resolver, "", "")
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        host = ""
+    if not host or (port and not port.isdigit()):
+        mistakes.add(where, "must be an IP address, or IPv4:port", resolver)
 
 
 def _plan(here: tuple[str | int, ...], link: Link, mistakes: Mistakes) -> None:

@@ -160,6 +160,7 @@ class Link(Table):
     source: str = Field("", description="bind by address")
     metered: bool = Field(False, description="each byte costs")
     resolvers: Texts = Field((), description="its own DNS servers; empty: the system's")
+    other_resolver: str = Field("", description="another operator's DNS server, asked over it")
     tcp_user_timeout_ms: int = Field(1500, ge=100, le=60000,
                                      description="age of unacknowledged data that ends a socket")
     plan: Plan | None = Field(  # type: ignore[valid-type]

@@ -101,6 +101,9 @@ class Probe:
 class Link:
     """One WAN path out of the building, as the engineer wrote it down.
 
+    ``resolvers`` are the link's own; ``other_resolver`` is somebody else's, asked over the same
+    link: what tells a dead resolver from names that are in trouble everywhere.
+
     Lower ``priority`` is preferred. ``interface`` binds by device, ``source`` by address; a link
     may have neither where its upstreams have a base URL of their own for it (the demo).
     """
@@ -114,6 +117,7 @@ class Link:
     resolvers: tuple[str, ...] = ()
     probes: tuple[Probe, ...] = ()
     tcp_user_timeout_ms: int = 1500
+    other_resolver: str = ""
 
 
 @dataclass(frozen=True, slots=True)

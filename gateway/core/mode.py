@@ -8,6 +8,7 @@ goes out now and then. ``BACKUP``: its traffic is not on the preferred link. Nev
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from gateway.core.cadence import Ask
 from gateway.core.course import CourseView, RampTold, SweepTold
 from gateway.core.instant import Mono
 from gateway.core.link import LinkState, LinkTurned
@@ -107,7 +108,8 @@ class BoardView:
     """All that the board knows, frozen, for ``/status`` and telemetry.
 
     ``proofs`` are (tenant, upstream, link, age in seconds of the newest 2xx): never a root.
-    ``paths`` says of each link that is not the active one whether it was shown to work.
+    ``paths`` says of each link that is not the active one whether it was shown to work, ``asks``
+    how many questions of which kind were put on each.
     """
 
     at: Mono
@@ -121,3 +123,4 @@ class BoardView:
     proofs: tuple[tuple[str, str, str, float], ...] = ()
     course: CourseView = field(default_factory=CourseView)
     paths: tuple[PathProof, ...] = ()
+    asks: tuple[tuple[str, Ask, int], ...] = ()

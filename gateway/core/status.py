@@ -12,6 +12,7 @@ in it (promise 9). Durations are seconds, ``None`` is "not known". The shape:
     proofs[]   {tenant, upstream, link, age_s}
     standby[]  {link, upstream, age_s, lapsed_s}: when a path of a link that is not the active one
                 last showed that it works; lapsed_s is absent (null) while that counts
+    probing[]  {link, ask, count, bytes}: questions put since the start, and what they cost about
     steering   {classes[] {link, traffic, cost_s, left, recent{}, day{}}, impaired[],
                 returning[] {link, backup, stage, share, since_s, begun_s, stayed_s},
                 cleared[] {link, since_s, flows, clean_s, alarmed}}
@@ -32,6 +33,7 @@ in it (promise 9). Durations are seconds, ``None`` is "not known". The shape:
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from gateway.core.cadence import COST_BYTES
 from gateway.core.course import CourseView
 from gateway.core.failback import share
 from gateway.core.instant import Mono, Wall
@@ -166,6 +168,8 @@ def _board(view: BoardView) -> dict[str, object]:
         "standby": [
             {"link": path.link, "upstream": path.upstream, "age_s": _round(path.age_s),
              "lapsed_s": _round(path.lapsed_s)} for path in view.paths],
+        "probing": [{"link": link, "ask": ask, "count": n, "bytes": n * COST_BYTES[ask]}
+                    for link, ask, n in view.asks],
         "steering": _steering(view.course, now),
         "switches": view.switches,
         "last_switch": None if last is None else {

@@ -41,6 +41,8 @@ LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _ROWS: Final = (
     ("requests", "count", "requests", "requests by how they were answered",
      ("tenant", "upstream", "answered")),
+    ("probing", "count", "probes", "questions put on a link by ourselves", ("link", "ask")),
+    ("probing", "bytes", "probe_bytes", "what they cost, about, both ways", ("link", "ask")),
     ("stores", "kept_total", "store_kept", "replies kept, counted when durable", ("tenant",)),
     ("stores", "dropped_total", "store_dropped", "copies removed or voided", ("tenant",)),
     ("stores", "evicted_total", "store_evicted", "copies that made room", ("tenant",)),

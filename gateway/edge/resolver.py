@@ -3,9 +3,11 @@
 Law (links.md §14): a name that was known is never forgotten because a server went quiet. Answers
 live by their TTL (10 s at least, an hour at most) and are asked again before they end; when a
 lookup fails, or says that the name does not exist, the last good answer of the past seven days is
-used and ``stale_answers`` counts it. A name never known fails in one lookup's time and is not
-asked again for a second. Addresses over which the right certificate was once shown (``proved``)
-are tried after the present answer's, so that a lie costs one handshake and not the request.
+used and ``stale_answers`` counts it; before that a second resolver is asked over the same link, and
+then what another link knows just now is taken. A name never known fails in the time of these
+lookups and is not asked again for a second. Addresses over which the right certificate was once
+shown (``proved``) are tried after the present answer's, so that a lie costs one handshake and not
+the request.
 
 aiohttp's own resolver keeps answers 10 s whatever the TTL says, forgets at once, and without aiodns
 blocks one thread pool for all links (§17): hence this one, over ``aiodns``, or, where the link has
@@ -74,8 +76,9 @@ class _Name:
 class LinkResolver(AbstractResolver):
     """Resolves names for ``link``; must be made inside the running loop.
 
-    ``see`` is told of each real lookup as a Sample of layer ``dns`` (target ``own``; a miss is
-    dated when the answer was due). ``hosts_file`` names that need no lookup.
+    ``see`` is told of each real lookup as a Sample of layer ``dns`` (target ``own``, or ``other``
+    for the second resolver; a miss is dated when the answer was due). ``hosts_file`` names that
+    need no lookup. Set ``elsewhere`` to what other links know of a host (their ``fresh``).
     """
 
     def __init__(self, link: Link, clock: Clock, see: Callable[[Sample], None],
@@ -91,6 +94,7 @@ class LinkResolver(AbstractResolver):
             SYSTEM_THREADS, thread_name_prefix=f"dns-{link.id}")
         self._closed = False
         self.stale_answers = 0
+        self.elsewhere: Callable[[str], tuple[str, ...]] = lambda host: ()
 
     async def resolve(self, host: str, port: int = 0,
                       family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
@@ -107,6 +111,25 @@ class LinkResolver(AbstractResolver):
         if not wanted:
             raise OSError(None, "the name has no address on this link")
         return wanted
+
+    async def check(self, host: str) -> bool:
+        """Ask for ``host`` anew at both resolvers, whatever is known of it: a probe of names.
+
+        Returns False, and asks nobody, where the name needs no lookup.
+        """
+        if not host.isascii() or not 0 < len(host) <= NAME_MAX or self._fixed(host):
+            return False
+        host = host.lower().rstrip(".")
+        own = self._begin(host, self._name(host))
+        if self._link.other_resolver and not self._closed:
+            await self._ask_other(host)
+        await own
+        return True
+
+    def fresh(self, host: str) -> tuple[str, ...]:
+        """Return the addresses of ``host`` that a resolver gave and that still live; else none."""
+        name = self._names.get(host.lower().rstrip("."))
+        return name.addresses if name is not None and self._clock.now() < name.expires else ()
 
     def proved(self, host: str, address: str) -> None:
         """Note that ``address`` showed the right certificate for ``host`` just now."""
@@ -148,16 +171,23 @@ class LinkResolver(AbstractResolver):
                 self._begin(host, name)
             return name.known(now)
         if now < name.failed_until:
-            return self._from_memory(name, now)
+            return self._from_memory(host, name, now)
         lookup = self._begin(host, name)
         known = name.known(now)
         if not (known and name.failing):  # while it goes on failing nobody waits for it twice
-            patience = LOOKUP_S if known else 2 * LOOKUP_S + 0.2
+            patience = LOOKUP_S if known else self._patience_s
             await asyncio.wait({lookup}, timeout=patience)
         now = self._clock.now()
-        return name.known(now) if now < name.expires else self._from_memory(name, now)
+        return name.known(now) if now < name.expires else self._from_memory(host, name, now)
 
-    def _from_memory(self, name: _Name, now: Mono) -> tuple[str, ...]:
+    @property
+    def _patience_s(self) -> float:
+        return (4 if self._link.other_resolver else 2) * LOOKUP_S + 0.2
+
+    def _from_memory(self, host: str, name: _Name, now: Mono) -> tuple[str, ...]:
+        neighbours = self.elsewhere(host)
+        if neighbours:
+            return neighbours
         known = name.known(now)
         if not known:
             raise OSError(None, "the name has no address on this link")
@@ -184,9 +214,20 @@ class LinkResolver(AbstractResolver):
 
         def heard(answer: asyncio.Future[Found] | None) -> None:
             answers.extend([answer] if answer is not None else [])
-            if len(answers) == len(questions):
-                self._learn(name, answers, sent_at)
-                self._spend(channel)
+            if len(answers) < len(questions):
+                return
+            self._spend(channel)
+            found = _gather(answers)
+            self._told("own", bool(found[0]), sent_at)
+            if found[0] or not self._link.other_resolver or self._closed:
+                self._learn(name, found)
+                done.set_result(None)
+                return
+            self._ask_other(host).add_done_callback(second_heard)
+
+        def second_heard(answer: asyncio.Future[Found]) -> None:
+            self._learn(name, ((), 0.0) if answer.cancelled() else answer.result())
+            if not done.done():
                 done.set_result(None)
 
         for question in questions:
@@ -209,9 +250,29 @@ class LinkResolver(AbstractResolver):
             self._channels.discard(channel)
             self._spent.append(channel)
 
-    def _learn(self, name: _Name, answers: list[asyncio.Future[Found]], sent_at: Mono) -> None:
+    def _ask_other(self, host: str) -> asyncio.Future[Found]:
+        """Ask the second resolver, over this link as well, and tell how that went."""
+        sent_at = self._clock.now()
+        done: asyncio.Future[Found] = self._loop.create_future()
+        channel = _channel(self._link, (self._link.other_resolver,))
+        self._channels.add(channel)
+        answers = [_query(self._loop, channel, host, kind) for kind in self._families]
+
+        def heard(_: asyncio.Future[Found]) -> None:
+            if done.done() or not all(answer.done() for answer in answers):
+                return
+            self._spend(channel)
+            found = _gather(answers)
+            self._told("other", bool(found[0]), sent_at)
+            done.set_result(found)
+
+        for answer in answers:
+            answer.add_done_callback(heard)
+        return done
+
+    def _learn(self, name: _Name, answer: Found) -> None:
         name.lookup = None
-        found, ttl = _gather(answers)
+        found, ttl = answer
         now = self._clock.now()
         name.failing = not found
         if found:
@@ -221,21 +282,25 @@ class LinkResolver(AbstractResolver):
         else:  # asked again in a second; an answer that still lives is used to its end
             name.failed_until = Mono(now + FAILURE_S)
             name.asked_again = Mono(now + FAILURE_S)
+
+    def _told(self, whom: str, found: bool, sent_at: Mono) -> None:
+        now = self._clock.now()
         due = now if found else Mono(min(now, sent_at + LOOKUP_S))
-        self._see(Sample(self._link.id, "own", "dns", bool(found), sent_at, due,
+        self._see(Sample(self._link.id, whom, "dns", found, sent_at, due,
                          rtt_ms=(now - sent_at) * 1000 if found else None,
                          detail="" if found else "resolve"))
 
 
-def _channel(link: Link) -> aiodns.DNSResolver:
+def _channel(link: Link, servers: tuple[str, ...] = ()) -> aiodns.DNSResolver:
     """A c-ares channel bound like the link. With two servers the second is the retry.
 
     Each lookup has its own (0.3 ms): c-ares keeps a cache of its own that pycares cannot turn off,
     and an answer out of that would count as a sign of life of a link that is dead.
     """
-    tries = 2 if len(link.resolvers) == 1 else 1
+    asked = servers or link.resolvers
+    tries = 2 if len(asked) == 1 else 1
     return aiodns.DNSResolver(
-        nameservers=list(link.resolvers), timeout=LOOKUP_S, tries=tries,
+        nameservers=list(asked), timeout=LOOKUP_S, tries=tries,
         local_dev=link.interface or None, local_ip=link.source or None)
 
 

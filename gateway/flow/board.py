@@ -6,7 +6,7 @@ sample could change a state (a miss, or a success on a link that is not UP), yet
 It decides nothing and never waits.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import count
@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from gateway.core.blackbox import BlackBox, Recording, Site
-from gateway.core.cadence import Pace
+from gateway.core.cadence import Ask, Pace
 from gateway.core.course import Course, Look, reach_of
 from gateway.core.detector import Detector, alone
 from gateway.core.failback import Clearing, FailbackRules, Flows, TunnelEnd
@@ -141,6 +141,7 @@ class Board:
         self._proofs = Proofs()
         self._shown = PathProofs(now)
         self._drilled = ""
+        self._asks: Counter[tuple[str, Ask]] = Counter()
         self._modes = {
             (tenant, upstream): ModeView(tenant, upstream, "NORMAL", now, "")
             for upstream, tenants in self._upstreams.items() for tenant in tenants}
@@ -216,6 +217,10 @@ class Board:
         """Take in what a byte costs on each metered link (seconds of waiting), and the links whose
         quota is low or out."""
         self._prices, self._spent = dict(prices), frozenset(spent)
+
+    def counted(self, link: str, ask: Ask) -> None:
+        """Note that a question of the kind ``ask`` was put on ``link``: what probing costs."""
+        self._asks[link, ask] += 1
 
     def drain(self, link: str) -> None:
         """Give ``link`` no new work, as before announced work, until told ``""``: for drills."""
@@ -359,7 +364,8 @@ class Board:
              *self._verdicts, *stall),
             self._active, self._switches, self._last_switch, self._stall_count,
             self._proofs.newest(now), self._course.view(self._preferred, now),
-            self._path_proofs(now))
+            self._path_proofs(now),
+            tuple((link, ask, n) for (link, ask), n in sorted(self._asks.items())))
 
     def _path_proofs(self, now: Mono) -> tuple[PathProof, ...]:
         return tuple(self._shown.of(link, upstream, self._links[link].metered, now)

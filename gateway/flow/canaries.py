@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Protocol
 
-from gateway.core.cadence import CadenceRules, Pace, every_s
+from gateway.core.cadence import Ask, CadenceRules, Pace, every_s
 from gateway.core.canary import Found, judged
 from gateway.core.instant import Mono
 from gateway.core.link import LinkMemory, LinkRules, Sample
@@ -37,6 +37,7 @@ class Board(Protocol):
     def pace(self, link: str) -> Pace: ...
     def proof_age(self, link: str, upstream: str) -> float | None: ...
     def see(self, sample: Sample) -> None: ...
+    def counted(self, link: str, ask: Ask) -> None: ...
 
 
 @dataclass(slots=True)
@@ -97,6 +98,7 @@ class Canaries:
         path.asked, path.epoch = self._clock.now(), self._board.state(path.link).epoch
         path.jitter = self._rng.uniform(1.0 - JITTER, 1.0)
         sent_at = self._clock.now()
+        self._board.counted(path.link, "canary")
         outcome = await self._senders[path.link].send(path.outbound)
         path.found = judged(path.pack, outcome)
         if isinstance(outcome, Arrived) and isinstance(outcome.reply.body, Streamed):

@@ -7,7 +7,7 @@ What the rungs mean is decided in ``core/verdict.py`` (MTU_HOLE); here they are 
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from gateway.core.cadence import CadenceRules
+from gateway.core.cadence import Ask, CadenceRules
 from gateway.core.echo import LADDER
 from gateway.core.instant import Mono
 from gateway.core.link import CARRIES, Link, LinkMemory, Probe, Sample
@@ -27,6 +27,7 @@ class Board(Protocol):
 
     def state(self, link: str) -> LinkMemory: ...
     def see(self, sample: Sample) -> None: ...
+    def counted(self, link: str, ask: Ask) -> None: ...
 
 
 class Ladder:
@@ -60,5 +61,6 @@ class Ladder:
 
     async def _climb(self, link: str, probe: Probe) -> None:
         self._asked[link] = self._clock.now(), self._board.state(link).epoch
+        self._board.counted(link, "size")
         for sample in await self._probers[link].ladder(probe, LADDER):
             self._board.see(sample)

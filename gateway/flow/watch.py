@@ -116,6 +116,7 @@ class Watch:
         name = target.upstream or target.probe.id
         token = self._board.asked(turn.link, name)
         turn.under_way += 1
+        self._board.counted(turn.link, "connect" if target.upstream else "anchor")
         try:
             sample = await self._probers[turn.link].ask(target.probe)
         finally:

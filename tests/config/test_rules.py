@@ -71,6 +71,14 @@ def test_a_resolver_is_an_address(resolver: str, good: bool) -> None:
     assert (told(links=[link]) == []) is good
 
 
+@pytest.mark.parametrize(("other", "good"), [
+    ("192.0.2.99", True), ("", True), ("dns.local", False), ("192.0.2.53", False)])
+def test_the_other_resolver_is_an_address_and_another(other: str, good: bool) -> None:
+    link = {**BASE["links"][0], "resolvers": ["192.0.2.53"],  # type: ignore[index]
+            "other_resolver": other}
+    assert (told(links=[link]) == []) is good
+
+
 def test_an_interface_that_is_not_there_is_a_warning() -> None:
     found = warnings(File.model_validate(BASE), frozenset({"lo"}))
     assert any("this machine has no eth9" in line for line in found)

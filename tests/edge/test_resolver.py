@@ -272,3 +272,59 @@ async def test_a_closed_resolver_fails_instead_of_hanging() -> None:
         await resolver.close()
         with pytest.raises(OSError, match="no address"):
             await addresses(resolver)
+
+
+@contextlib.asynccontextmanager
+async def with_another(own: NameServer, other: NameServer, seen: list[Sample]
+                       ) -> AsyncIterator[LinkResolver]:
+    link = Link("fibre", 1, resolvers=(own.address,), source="127.0.0.1",
+                other_resolver=other.address)
+    made = LinkResolver(link, ShiftedClock(), seen.append)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+def told(seen: list[Sample]) -> list[tuple[str, bool]]:
+    return [(each.target, each.ok) for each in seen]
+
+
+async def test_where_its_own_server_is_silent_another_is_asked_over_the_same_link() -> None:
+    seen = list[Sample]()
+    async with name_server() as own, name_server(gpc=["127.0.0.1"]) as other, \
+            with_another(own, other, seen) as resolver:
+        own.dead = True
+        assert await addresses(resolver) == ["127.0.0.1"]
+        assert told(seen) == [("own", False), ("other", True)]
+        assert not resolver.failing
+        assert resolver.fresh("gpc.example") == ("127.0.0.1",)
+
+
+async def test_a_probe_of_names_asks_both_servers_whatever_is_known() -> None:
+    seen = list[Sample]()
+    async with name_server(gpc=["127.0.0.1"]) as own, name_server(gpc=["127.0.0.1"]) as other, \
+            with_another(own, other, seen) as resolver:
+        await addresses(resolver)
+        assert await resolver.check("gpc.example")
+        assert (len(own.asked), len(other.asked)) == (2, 1)
+        assert told(seen) == [("own", True), ("other", True), ("own", True)]
+        assert not await resolver.check("192.0.2.1")
+        assert not await resolver.check("localhost")
+        assert len(own.asked) == 2
+
+
+async def test_what_another_link_knows_now_is_taken_before_what_was_known_once() -> None:
+    seen = list[Sample]()
+    clock = ShiftedClock()
+    async with name_server(gpc=["127.0.0.1"]) as own, resolving(own, clock, seen) as resolver:
+        await addresses(resolver)
+        own.dead = True
+        clock.ahead_s = 100.0
+        resolver.elsewhere = lambda host: ("127.0.0.9",) if host == "gpc.example" else ()
+        assert await addresses(resolver) == ["127.0.0.9"]
+        assert resolver.stale_answers == 0
+        assert resolver.fresh("gpc.example") == ()
+        resolver.elsewhere = lambda host: ()
+        assert await addresses(resolver) == ["127.0.0.1"]
+        assert resolver.stale_answers == 1

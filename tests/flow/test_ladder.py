@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.core.cadence import CadenceRules
+from gateway.core.cadence import Ask, CadenceRules
 from gateway.core.echo import LADDER
 from gateway.core.instant import Mono
 from gateway.core.link import Link, LinkMemory, LinkState, Probe, Sample
@@ -22,6 +22,9 @@ class Board:
 
     def state(self, link: str) -> LinkMemory:
         return self.memory
+
+    def counted(self, link: str, ask: Ask) -> None:
+        assert ask == "size"
 
     def see(self, sample: Sample) -> None:
         self.seen.append(sample)
