@@ -3,7 +3,9 @@
 Law (links.md section 9): ``J = mean + 2 * (p95 - p50) + 3 s * P(fail) + bytes * price``, in seconds
 of somebody's waiting, from real completions.
 
-Rule 1: a class moves, never the link: small reads first, bookings next, bulk last or never.
+Rule 1: a class moves, never the link: small reads first, bookings next, bulk last or never. Once
+        small reads have left a link in a flagged brown-out the bookings follow, whatever their own
+        few say: nobody hedges a write, and a reply that is lost leaves its outcome unknown.
 Rule 2: what was not measured on a link is presumed to cost what it costs where it was measured,
         but for the difference that the echoes of both links show. So a slow upstream costs the
         same on both, and moves nothing (promise 6).
@@ -487,6 +489,10 @@ def steer(memory: SteerMemory, costs: CostTable, usable: tuple[str, ...],
             if not leaning.impaired and link != home:
                 continue  # nothing of the class is there, so nothing can be judged to leave
             after = _lean(leaning, costs, usable, link in browned, now, rules)
+            if kind == "booking" and link in browned and not after.impaired and any(
+                    each.moved and each.link == link and each.kind == "small"
+                    for each in leanings):
+                after = replace(after, impaired=True)
             if after.impaired and not after.moved and len(moves) < rules.moves_per_hour \
                     and _is_its_turn(after, leanings, costs, usable, metered):
                 after = replace(after, moved=True)

@@ -239,6 +239,20 @@ def test_small_reads_leave_first_then_bookings_and_bulk_never_for_a_metered_link
     assert [bool(memory.avoided(kind)) for kind in CLASSES] == [True, True, True]
 
 
+def test_bookings_follow_small_reads_out_of_a_brown_out_whatever_their_own_few_cost() -> None:
+    """Twelve bookings in ten seconds at 20 % loss all arrived, so cost nothing; the next was told
+    that its outcome is unknown."""
+    costs: CostTable = {("fibre", "small"): 1.0, ("sim", "small"): 0.1,
+                        ("fibre", "booking"): 0.1, ("sim", "booking"): 0.1}
+    browned = run(SteerMemory(), costs, 0.0, 2.2, browned=("fibre",))
+    assert browned.avoided("booking") == browned.avoided("small") == {"fibre"}
+    slow = run(SteerMemory(), costs, 0.0, 30.0)
+    assert slow.avoided("small") == {"fibre"}
+    assert not slow.avoided("booking")
+    cheap: CostTable = costs | {("fibre", "small"): 0.1}  # type: ignore[operator]  # a dict
+    assert not run(SteerMemory(), cheap, 0.0, 30.0, browned=("fibre",)).leanings
+
+
 def test_two_classes_may_leave_in_an_hour() -> None:
     memory = run(SteerMemory(), BAD, 0, 10)
     memory = run(memory, GOOD, 10.25, 80)
