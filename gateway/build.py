@@ -252,7 +252,8 @@ class Gateway:
         await self._first_look()
         await self._open_tunnels(stack)
         self._door = Door(self._door_settings(), self._config.tenants, self._upstreams_of(),
-                          self._aliases(), serve, self._clock, self._noted, serve.only_reads)
+                          self._aliases(), serve, self._clock, self._noted, serve.only_reads,
+                          serve.priority)
         await self._door.start()
         stack.push_async_callback(self._door.close)
         admin = Admin(self._config.admin.address, self._config.admin.port, self.status,

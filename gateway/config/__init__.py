@@ -17,6 +17,7 @@ from gateway.config import files, packs, rules, tables
 from gateway.config.mistakes import Mistakes, Where, validated
 from gateway.config.times import to_wall
 from gateway.core.access import Client, Tenant
+from gateway.core.admission import Shares
 from gateway.core.cadence import CadenceRules
 from gateway.core.echo import SECRET_BYTES_MIN
 from gateway.core.failback import FailbackRules
@@ -223,7 +224,8 @@ class _Reader:
     def tenant(self, number: int, tenant: tables.Tenant) -> Tenant:
         clients = tuple(self.client(("tenants", number, "clients", n), each)
                         for n, each in enumerate(tenant.clients))
-        return Tenant(tenant.ods, clients, tenant.requests_max, tenant.body_bytes_max)
+        return Tenant(tenant.ods, clients, tenant.requests_max, tenant.body_bytes_max,
+                      Shares(tenant.reads_share, tenant.other_share))
 
     def client(self, where: Where, client: tables.Client) -> Client:
         digest = client.certificate_sha256

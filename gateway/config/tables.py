@@ -182,6 +182,10 @@ class Client(Table):
 class Tenant(Table):
     ods: Ods = Field(description="ODS code, exactly as in URLs")
     requests_max: int = Field(64, ge=1, le=4096, description="requests at once")
+    reads_share: float = Field(0.9, ge=0, le=1, description="share of them that reads of slots, "
+                               "lists and places may take; bookings and records may take all")
+    other_share: float = Field(0.75, ge=0, le=1, description="share that what no pack names, and "
+                               "bodies too large to hold, may take")
     body_bytes_max: int = Field(32 << 20, ge=1024, le=1 << 32, description="request body")
     clients: Annotated[tuple[Client, ...], Field(strict=False)] = Field(
         (), description="who may ask")

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from gateway.core.admission import Shares
 from gateway.core.message import Headers, every
 from gateway.core.wire import Refusal
 
@@ -50,6 +51,7 @@ class Tenant:
     clients: tuple[Client, ...]
     requests_max: int = 64
     body_bytes_max: int = 32 << 20
+    shares: Shares = field(default_factory=Shares)
 
 
 @dataclass(frozen=True, slots=True)

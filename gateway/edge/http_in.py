@@ -17,6 +17,7 @@ from typing import Final, cast
 from aiohttp import web
 
 from gateway.core.access import Tenant, credentials, identify
+from gateway.core.admission import Priority, places
 from gateway.core.message import Answer, Request, Streamed
 from gateway.core.pack import SAFE_METHODS
 from gateway.core.wire import Head, Names, Refusal, Seen, examine, normal_url
@@ -126,6 +127,7 @@ class Door:
         clock: Clock,
         note: Callable[[Noted], None] = lambda noted: None,
         only_reads: Callable[[Request], bool] = lambda request: request.method in SAFE_METHODS,
+        priority: Callable[[Request], Priority] = lambda request: "first",
     ) -> None:
         self._settings = settings
         self._tenants = tuple(tenants)
@@ -134,6 +136,7 @@ class Door:
         self._serve = serve
         self._note = note
         self._only_reads = only_reads
+        self._priority = priority
         self._manners = Manners(
             lambda: formatdate(clock.wall(), usegmt=True),  # RFC 9110 §5.6.7
             lambda: self._draining,
@@ -313,6 +316,10 @@ class Door:
             version=seen.version, serial=self._serial,
             forwarded=(seen.authority, self._scheme, seen.prefix),
         )  # fmt: skip
+        taken, most = self._in_flight[tenant.ods], tenant.requests_max  # this one is among them
+        if taken > places(self._priority(request), most, tenant.shares):
+            await self._refused(spoken, TOO_MANY, tenant.ods)
+            return
         slot.is_read = self._only_reads(request)
         try:
             answer = await self._serve(request)

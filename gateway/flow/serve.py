@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, assert_never
 
+from gateway.core.admission import Priority, priority_of
 from gateway.core.exchange import (
     Done,
     Facts,
@@ -86,6 +87,10 @@ class Serve:
     def only_reads(self, request: Request) -> bool:
         """Whether ``request`` changes nothing, by its pack: nobody is owed its end."""
         return match(self._upstreams[request.upstream].pack, request).route.is_read
+
+    def priority(self, request: Request) -> Priority:
+        """How urgent ``request`` is where its practice asks more at once than it may."""
+        return priority_of(match(self._upstreams[request.upstream].pack, request), request)
 
     def _facts(self, request: Request, policy: Policy) -> Facts:
         upstream = self._upstreams[request.upstream]

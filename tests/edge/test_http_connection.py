@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.core.admission import Priority
 from gateway.core.message import Answer, Request
 from gateway.edge.http_connection import FIELDS_MAX, PIPELINE_MAX
 from gateway.edge.http_in import DoorSettings
 from tests.kit.bad_requests import GOOD, PATH, request
-from tests.kit.door import ODS, OTHER_KEY, OTHER_ODS, VIA, hello, opened, tenants
+from tests.kit.door import ODS, OTHER_KEY, OTHER_ODS, VIA, Wire, hello, opened, tenants
 
 SMALL = DoorSettings(
     via=VIA, address="127.0.0.1", line_bytes_max=200, head_bytes_max=1000
@@ -144,6 +145,45 @@ async def test_requests_at_once_are_limited_for_each_practice_alone() -> None:
             assert (await wire.answer())[0] == 200
         await third.send(gateway.render(GOOD))
         assert (await third.answer())[0] == 200
+
+
+async def test_where_a_practice_has_few_places_left_the_less_urgent_is_told_to_come_again() -> None:
+    finish = asyncio.Event()
+    asked: list[Priority] = ["first", "first", "first", "other", "reads", "reads", "first"]
+
+    async def slow(request: Request) -> Answer:
+        await finish.wait()
+        return await hello(request)
+
+    async with opened(slow, who=tenants(requests_max=4),
+                      priority=lambda request: asked[request.serial - 1]) as gateway:
+        async def ask() -> Wire:
+            wire = await gateway.connect()
+            await wire.send(gateway.render(GOOD))
+            return wire
+
+        async def refused(wire: Wire) -> bool:
+            status, head, body = await wire.answer()
+            return (status == 503 and b"\r\nRetry-After: 1\r\n" in head
+                    and b"throttled" in body)
+
+        busy = []
+        for number in range(3):
+            busy.append(await ask())
+            async with asyncio.timeout(5):
+                while gateway.door.in_flight(ODS) <= number:  # noqa: ASYNC110  # the door's own count
+                    await asyncio.sleep(0.01)
+        other = await ask()  # the fourth place is not for what no pack names
+        assert await refused(other)
+        assert gateway.door.in_flight(ODS) == 3
+        busy.append(await ask())  # nine tenths of four, rounded up: a read may have it
+        async with asyncio.timeout(5):
+            while gateway.door.in_flight(ODS) < 4:  # noqa: ASYNC110  # as above
+                await asyncio.sleep(0.01)
+        assert await refused(await ask())
+        finish.set()
+        for wire in busy:
+            assert (await wire.answer())[0] == 200
 
 
 async def test_one_connection_too_many_takes_the_place_of_the_longest_idle() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 from gateway.core.access import Client, Tenant
+from gateway.core.admission import Priority
 from gateway.core.message import Answer, Request, Streamed
 from gateway.core.pack import SAFE_METHODS
 from gateway.edge.http_in import Door, DoorSettings, Noted
@@ -76,6 +77,7 @@ async def opened(
     who: list[Tenant] | None = None,
     aliases: dict[str, str] | None = None,
     only_reads: Callable[[Request], bool] = lambda request: request.method in SAFE_METHODS,
+    priority: Callable[[Request], Priority] = lambda request: "first",
 ) -> AsyncIterator[Opened]:
     """Open a door on 127.0.0.1 and close it again."""
     arrived: list[Request] = []
@@ -88,7 +90,7 @@ async def opened(
     door = Door(
         settings or DoorSettings(via=VIA, address="127.0.0.1"), who or tenants(),
         {ODS: frozenset({UPSTREAM}), OTHER_ODS: frozenset({UPSTREAM})}, aliases or {},
-        remember, SimClock(), noted.append, only_reads,
+        remember, SimClock(), noted.append, only_reads, priority,
     )  # fmt: skip
     await door.start()
     try:
