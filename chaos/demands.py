@@ -17,7 +17,10 @@ SLACK_S: Final = 0.3
 
 @dataclass(frozen=True, slots=True)
 class NoneFails:
-    """Every request is answered live: no failure, no refusal, no outcome left unknown."""
+    """Every request is answered live: no failure, no refusal; at most ``unknown`` writes that were
+    under way when the weather came are told, as 504, that their outcome is not known."""
+
+    unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +102,8 @@ def unmet(demands: Sequence[Demand], played: Played) -> list[str]:
 
 def _unmet(demand: Demand, played: Played) -> list[str]:
     match demand:
-        case NoneFails():
-            return _none_fails(played)
+        case NoneFails(unknown):
+            return _none_fails(played, unknown)
         case Leaves():
             return _leaves(demand, played)
         case Carries(phase, link, times, size):
@@ -135,8 +138,10 @@ def _name(one: Sent) -> str:
             f"{one.status}, after {one.took_s:.2f} s {one.trouble}").rstrip()
 
 
-def _none_fails(played: Played) -> list[str]:
-    bad = [one for one in played.sent if one.answered != "live"]
+def _none_fails(played: Played, unknown: int) -> list[str]:
+    in_doubt = [one for one in played.sent
+                if one.whole and one.status == 504 and not one.is_read][:unknown]
+    bad = [one for one in played.sent if one.answered != "live" and one not in in_doubt]
     return [f"{len(bad)} of {len(played.sent)} requests were not answered live; the first: "
             f"{_name(bad[0])}"] if bad else []
 

@@ -49,6 +49,7 @@ BOOKING_EACH: Final = 25  # one request in so many is a booking
 VOIDED_BY_BOOKING: Final = frozenset({"appointments", "slots"})
 UNREAD_A_SECOND: Final = 4.0
 SETTLE_S: Final = 1.0
+SETTLED_MOST_S: Final = 8.0
 _WORDS: Final[dict[type, str]] = {
     Cut: "cut silently", Reset: "reset", Slow: "slow", Lose: "losing packets", Flap: "flapping",
     SwallowReplies: "replies swallowed", OneWay: "one way", Unplug: "unplugged",
@@ -64,6 +65,7 @@ class Watch(StatusWatch):
         super().__init__(ask)
         self.states: list[tuple[float, str, str]] = []
         self.switches = 0
+        self._switched_before: int | None = None
         self.verdicts: set[tuple[str, str]] = set()
         self.cleared: list[tuple[float, str]] = []
         self._links: dict[str, str] = {}
@@ -72,7 +74,11 @@ class Watch(StatusWatch):
     async def look(self) -> Mapping[str, Any]:
         """Look once; return what was said (empty where nobody answered)."""
         said = await super().look()
-        self.switches = max(self.switches, int(said.get("switches", 0)))
+        if said:
+            count = int(said.get("switches", 0))
+            if self._switched_before is None:  # a start may take the first link that answers
+                self._switched_before = count
+            self.switches = max(self.switches, count - self._switched_before)
         self.verdicts |= {(each["kind"], each["link"]) for each in said.get("verdicts", ())}
         cleared = {each["link"] for each in said.get("steering", {}).get("cleared", ())}
         was = self._cleared
@@ -130,6 +136,7 @@ async def _perform(story: Story, place: World, onlookers: tuple[Watch, BrokerWat
     for desk in desks:
         for ask in desk.reads():
             await load.one(ask)
+    await _settled(place)
     begin = max(time.time(), place.epoch) if story.windows else time.time()
     await asyncio.sleep(max(0.0, begin - time.time()))
     spans: list[Span] = []
@@ -153,6 +160,16 @@ async def _perform(story: Story, place: World, onlookers: tuple[Watch, BrokerWat
             each.cancel()
     load.close()
     return begin, tuple(spans)
+
+
+async def _settled(place: World) -> None:
+    """Wait until a start that took the first link to answer has come back to the preferred one."""
+    for _ in range(round(SETTLED_MOST_S / 0.1)):
+        said = await place.status()
+        if not said.get("steering", {}).get("returning", ()) and any(
+                link["id"] == LINKS[0] and link["active"] for link in said.get("links", ())):
+            return
+        await asyncio.sleep(0.1)
 
 
 def _questions(desks: Sequence[Desk], seed: str) -> Iterator[Ask]:

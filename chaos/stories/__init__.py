@@ -4,7 +4,9 @@ from typing import Final
 
 from chaos.stories import (
     adastra_isolation,
+    brownout,
     failback_under_load,
+    false_alarm_month,
     flapping,
     kent_both_links,
     kent_maintenance,
@@ -16,5 +18,5 @@ from chaos.story import Story
 
 STORIES: Final[dict[str, Story]] = {story.name: story for story in (
     kent_maintenance.STORY, silent_blackhole.STORY, kent_both_links.STORY,
-    adastra_isolation.STORY, one_tenant_down.STORY, flapping.STORY,
-    mtu_hole.STORY, failback_under_load.STORY)}
+    adastra_isolation.STORY, one_tenant_down.STORY, flapping.STORY, brownout.STORY,
+    mtu_hole.STORY, failback_under_load.STORY, false_alarm_month.STORY)}

@@ -33,6 +33,8 @@ def played(*requests: object, **more: object) -> Played:
 @pytest.mark.parametrize(("demand", "met", "broken", "words"), [
     (NoneFails(), played(LIVE, SIM), played(LIVE, replace(LIVE, status=504, answer_class="")),
      "1 of 2 requests were not answered live"),
+    (NoneFails(unknown=1), played(LIVE, replace(LIVE, status=504, answer_class="", is_read=False)),
+     played(LIVE, replace(LIVE, status=504, answer_class="")), "1 of 2 requests were not"),
     (Leaves("bad", "fibre", 3.0), played(LIVE, replace(SIM, at=14.0)),
      played(replace(LIVE, at=14.0)), "1 of 1 answers still came over fibre"),
     (Leaves("bad", "fibre", 3.0), played(replace(SIM, at=14.0)), played(LIVE),

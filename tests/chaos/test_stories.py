@@ -24,7 +24,8 @@ from chaos.world import LINKS, UPSTREAM_VERBS, RigName
 SECONDS_MAX: Final = 45.0
 TOGETHER_MAX: Final = 240.0
 WANTED: Final = {"kent-maintenance", "silent-blackhole", "kent-both-links", "adastra-isolation",
-                 "one-tenant-down", "flapping", "mtu-hole", "failback-under-load"}
+                 "one-tenant-down", "flapping", "mtu-hole", "failback-under-load",
+                 "brownout", "false-alarm-month"}
 
 
 @pytest.mark.parametrize("name", sorted(STORIES))
