@@ -2,7 +2,7 @@
 
 Law: an unmetered link is asked freely; a metered one that only stands by is asked as seldom as its
 proof allows; in trouble every link is asked fast, for then its answer may be what users wait for.
-What one question costs is measured on the rig (``tests/bench/standby_bytes.py``), never guessed.
+What one question costs is measured on the rig (``tests/bench/acceptance/standby.py``).
 """
 
 from dataclasses import dataclass, field
@@ -23,9 +23,9 @@ ASKS: Final[tuple[Ask, ...]] = get_args(Ask)
 MONTH_S: Final = 30.0 * 86_400.0
 
 COST_BYTES: Final[dict[str, int]] = {
-    "anchor": 260, "connect": 420, "canary": 1200, "names": 800, "size": 8300, "keepalive": 132}
-"""IP bytes of one event, both ways, as measured there (a canary without its page; keepalive: of one
-idle connection)."""
+    "anchor": 175, "connect": 470, "canary": 500, "names": 740, "size": 8400, "keepalive": 126}
+"""Bytes of one event, both ways, Ethernet headers with them, as measured there (a canary over a
+warm connection, without its page; keepalive: of one idle connection)."""
 
 
 def _every(default: float, words: str) -> float:

@@ -41,15 +41,15 @@ async def run(options: Options) -> list[Line]:
 
 async def _carried(seconds: float) -> float:
     """The bytes an hour that the backup's interface carries, both ways together."""
-    before = _counters()
+    before = counters(SIM.device)
     await asyncio.sleep(seconds)
-    return (_counters() - before) * 3600.0 / seconds
+    return (counters(SIM.device) - before) * 3600.0 / seconds
 
 
-def _counters() -> int:
-    """The kernel's figures, read in the namespace in which the caller stands."""
+def counters(device: str) -> int:
+    """The bytes that a device carried, both ways, read in the namespace where the caller stands."""
     with open("/proc/thread-self/net/dev", encoding="ascii") as file:
-        line = next(line for line in file if line.strip().startswith(SIM.device + ":"))
+        line = next(line for line in file if line.strip().startswith(device + ":"))
     figures = line.partition(":")[2].split()
     return int(figures[0]) + int(figures[8])
 

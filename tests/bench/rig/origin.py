@@ -27,6 +27,11 @@ HEAD_MAX: Final = 65536
 BODY_MAX: Final = 4 << 20
 
 
+STATEMENT: Final = (b'{"resourceType":"CapabilityStatement","status":"active","text":"'
+                    + b"x" * 10_000 + b'"}')
+"""As long as a small server's own."""
+
+
 def bundle(size: int, name: bytes) -> bytes:
     """Return a search's answer of exactly ``size`` bytes (at least 120) that names ``name``."""
     head = b'{"resourceType":"Bundle","type":"searchset","id":"' + name + b'","total":0,"x":"'
@@ -98,7 +103,7 @@ class Origin(asyncio.Protocol):
         elif asked:
             said = bundle(int(asked[1]), asked[2])
         else:  # the canary's page
-            said = b'{"resourceType":"CapabilityStatement","status":"active","kind":"instance"}'
+            said = STATEMENT
         if self._ledger.status != 200:
             status = b"%d Fault" % self._ledger.status
             said = b'{"resourceType":"OperationOutcome","issue":[{"code":"transient"}]}'
