@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from gateway.config import Config
 from gateway.core import asyncapi
 from gateway.core.blackbox import Recording
+from gateway.core.budget import Budget
 from gateway.core.canary import canary
 from gateway.core.drill import BACK_S, MOVE_S, Count
 from gateway.core.drill import Report as DrillReport
@@ -514,7 +515,8 @@ class Gateway:
         policies = {
             (tenant.ods, client.id): Policy(client.copies == "marked", client.pinned_link)
             for tenant in config.tenants for client in tenant.clients}
-        forwarder = Forwarder(self._senders, self._board, self._clock, self._quota.spent)
+        forwarder = Forwarder(self._senders, self._board, self._clock, self._quota.spent,
+                              Budget(self._metered))
         return Serve(upstreams, policies, self._board, forwarder, self._records, self._clock,
                      self._via, self._tally, self._quota.barred)
 

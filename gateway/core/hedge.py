@@ -10,12 +10,14 @@ Rule 5: a link judged dead answers no more: what is under way there counts as No
 Rule 6: where the gate fired on every usable link and no verdict is out yet, a client that accepts
         copies is not made to wait for one: ``Peek`` asks whether there is a copy (links.md §8).
         Where it fired before, and nothing was heard since, the next one does not even send.
-Rule 7: a 401, 403 or 407 over a link without proof is evidence about that path only; a read asks
+Rule 7: a hedge and a second round must be allowed by ``core/budget.py``, which ``flow`` asks; one
+        that is refused leaves the first send alone. Rescue after a failure is never refused.
+Rule 8: a 401, 403 or 407 over a link without proof is evidence about that path only; a read asks
         the other path first, and if none gives a 2xx the first 4xx is the answer (design 5.2).
 """
 
-from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, TypeAlias
 
 from gateway.core.gate import Progress
 from gateway.core.instant import Mono
@@ -31,6 +33,10 @@ ROUND_PAUSE_S: Final = 0.25
 """Wait before a link is tried a second time, so that a flapping link is not hammered."""
 
 DOUBTFUL: Final = frozenset({401, 403, 407})
+
+
+Sort: TypeAlias = Literal["first", "hedge", "round"]
+"""A send beside none and after a failure elsewhere; beside another; over a link that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ class Attempt:
     at: Mono
     outcome: Outcome | None = None
     progress: Progress | None = None
+    hedge: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +92,22 @@ class Race:
     copy: bool | None = None
     """Whether there is a copy to fall back on; None: nobody looked yet."""
     mute: frozenset[str] = frozenset()
+    denied: frozenset[Sort] = frozenset()
+    """Sorts of sends for which there is no budget."""
 
-    def started(self, link: str, now: Mono) -> "Race":
+    @property
+    def leaves(self) -> str:
+        """The link of the last send under way, ``""`` if none is: that a hedge leaves."""
+        return next((a.link for a in reversed(self.attempts) if a.outcome is None), "")
+
+    def started(self, link: str, now: Mono, sort: Sort = "first") -> "Race":
         """Return the race with one more send under way."""
-        return replace(self, attempts=(*self.attempts, Attempt(link, now)))
+        attempt = Attempt(link, now, hedge=sort == "hedge")
+        return replace(self, attempts=(*self.attempts, attempt))
+
+    def refused(self, sort: Sort) -> "Race":
+        """Return the race after the budget refused a send of that sort."""
+        return replace(self, denied=self.denied | {sort})
 
     def ended(self, index: int, outcome: Outcome) -> "Race":
         """Return the race after send number ``index`` ended."""
@@ -118,9 +137,10 @@ class Race:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Send now over ``link``."""
+    """Send now over ``link``. ``sort`` says whether a budget must allow it."""
 
     link: str
+    sort: Sort = field(default="first", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +196,17 @@ def decide(race: Race, now: Mono) -> Step:
         return _lost(race) if race.copy else Peek()
     link, due = _next(race, under_way, now)
     if link and due <= now:
-        return Start(link)
+        return Start(link, _sort(race, under_way, link))
     if under_way or link:
         return Wait(min(deadline, due) if link else deadline)
     return _best_refusal(race) or _lost(race)
+
+
+def _sort(race: Race, under_way: tuple[Attempt, ...], link: str) -> Sort:
+    if under_way:
+        return "hedge"
+    failed = [a.link for a in race.attempts]
+    return "round" if link in failed and failed[-1] != link else "first"
 
 
 def _winner(race: Race) -> Won | None:
@@ -228,6 +255,8 @@ def _next(race: Race, under_way: tuple[Attempt, ...], now: Mono) -> tuple[str, M
         return "", now
     tried = [attempt.link for attempt in race.attempts]
     fresh = next((link for link in race.usable if link not in tried), "")
+    if under_way and "hedge" in race.denied:
+        return "", now
     if under_way:
         due = _hedge_due(race, under_way[-1], fresh)
         return (fresh, due) if fresh and due is not None else ("", now)
@@ -250,7 +279,10 @@ def _hedge_due(race: Race, attempt: Attempt, onto: str) -> Mono | None:
 
 
 def _no_path_answers(race: Race, under_way: tuple[Attempt, ...]) -> bool:
-    """Whether the gate fired over every usable link, and nothing was heard on any since."""
+    """Whether the gate fired over every usable link, and nothing was heard on any since; or over
+    the one that may be used, where no budget is left for another."""
+    if "hedge" in race.denied and under_way and all(a.progress == "unacked" for a in under_way):
+        return True
     silent = {attempt.link for attempt in under_way if attempt.progress == "unacked"} | race.mute
     asked = {attempt.link for attempt in under_way}
     return bool(race.usable) and silent >= set(race.usable) and silent >= asked
@@ -275,7 +307,7 @@ def _second_round(race: Race, tried: list[str], now: Mono) -> tuple[str, Mono]:
                    and a.outcome.cause in ("certificate", "bad_reply"))}
     again = [link for link in race.usable if tried.count(link) < 2 and link not in settled]
     answered = any(isinstance(a.outcome, Arrived) for a in race.attempts)
-    if not again or not race.plan.again or answered:
+    if not again or not race.plan.again or answered or "round" in race.denied:
         return "", now
     last = max(a.at for a in race.attempts if a.link == again[0])
     return again[0], Mono(last + ROUND_PAUSE_S)

@@ -84,6 +84,9 @@ EAGER_S: Final = 300.0
 HURRY_S: Final = 900.0
 """How long after a drill its link may return without waiting for a quiet minute: two holds."""
 
+EPISODE_S: Final = 1.0
+"""How often a flagged brown-out grants hedges anew (links.md section 8)."""
+
 FRESH_S: Final = 1.0
 """A standing is made anew at least this often: proofs age and hedges learn without an event."""
 
@@ -141,6 +144,9 @@ class Board:
         self._proofs = Proofs()
         self._shown = PathProofs(now)
         self._drilled = ""
+        self._episodes: Counter[str] = Counter()
+        self._episode_at = dict.fromkeys(self._detectors, now)
+        self._troubled = dict.fromkeys(self._detectors, False)
         self._asks: Counter[tuple[str, Ask]] = Counter()
         self._modes = {
             (tenant, upstream): ModeView(tenant, upstream, "NORMAL", now, "")
@@ -301,6 +307,14 @@ class Board:
         """Return the active link's id, ``""`` when none takes new work."""
         return self._active
 
+    def episode(self, link: str) -> int:
+        """Return the number of troubles that ``link`` had so far; each grants hedges anew.
+
+        One begins with something overdue, or a gate that fired; while a brown-out is flagged, and
+        its small reads are still there, one begins each second.
+        """
+        return self._episodes[link]
+
     def state(self, link: str) -> LinkMemory:
         """Return what hysteresis remembers of ``link``."""
         return self._detectors[link].memory
@@ -394,6 +408,7 @@ class Board:
             was = self._what_orders()
             changed = self._turn_links(now)
             self._judge_upstreams(now)
+            self._count_episodes(now)
             self._look_at_course(now)
             self._note_active(now)
             self._note_modes(now)
@@ -479,6 +494,17 @@ class Board:
             if judged.over and judged.verdict.kind == "UPSTREAM_DOWN":
                 self._explained[judged.verdict.upstream] = now
             self._told(judged)
+
+    def _count_episodes(self, now: Mono) -> None:
+        browned = {v.link for v in self._verdicts if v.kind == "BROWNOUT"}
+        left = self._course.memory.avoided("small")
+        for link, detector in self._detectors.items():
+            troubled = detector.reading.overdue or detector.is_mute
+            renewed = link in browned - left and now - self._episode_at[link] >= EPISODE_S
+            if (troubled and not self._troubled[link]) or renewed:
+                self._episodes[link] += 1
+                self._episode_at[link] = now
+            self._troubled[link] = troubled
 
     def _note_active(self, now: Mono) -> None:
         after = active(self._preferred, self._states(), self._course.held())

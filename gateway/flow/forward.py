@@ -8,10 +8,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeAlias
 
+from gateway.core.budget import Budget
 from gateway.core.course import completions
 from gateway.core.exchange import Facts, Forward, is_evidence, unbarred, vet
 from gateway.core.gate import Progress
-from gateway.core.hedge import Lost, Peek, Race, Start, Wait, Won, begin, decide
+from gateway.core.hedge import Lost, Peek, Race, Sort, Start, Wait, Won, begin, decide
 from gateway.core.instant import Mono
 from gateway.core.message import Arrived, Outcome, Streamed
 from gateway.core.pack import Traffic
@@ -39,6 +40,7 @@ class Sends(Protocol):
                    serial: int) -> None: ...
     def completed(self, link: str, upstream: str, traffic: Traffic, route: str,
                   completion: Completion) -> None: ...
+    def episode(self, link: str) -> int: ...
 
 
 class Board(Standings, Sends, Protocol):
@@ -59,7 +61,9 @@ class Forwarder:
     """Performs ``Forward`` questions over the senders of all links."""
 
     def __init__(self, senders: Mapping[str, Sender], board: Board, clock: Clock,
-                 spent: Callable[[str, Use, int], None] = lambda *_: None) -> None:
+                 spent: Callable[[str, Use, int], None] = lambda *_: None,
+                 budget: Budget | None = None) -> None:
+        self._budget = budget or Budget()
         self._senders = senders
         self._spent = spent
         self._board = board
@@ -89,10 +93,13 @@ class Forwarder:
         tasks: list[asyncio.Task[None]] = []
         while True:
             match decide(race, self._clock.now()):
-                case Start(link):
+                case Start(link, sort):
+                    if not self._may(race, question, link, sort):
+                        race = race.refused(sort)
+                        continue
                     sending = self._send(len(tasks), link, question, news)
                     tasks.append(group.create_task(sending))
-                    race = race.started(link, self._clock.now())
+                    race = race.started(link, self._clock.now(), sort)
                 case Wait(until):
                     heard = await self._hear(group, news, until)
                     race = self._told(race, question.facts, heard, pinned)
@@ -104,6 +111,18 @@ class Forwarder:
                     _close_losers(race, end)
                     self._tell_ends(race, end, question.facts)
                     return end
+
+    def _may(self, race: Race, question: Forward, link: str, sort: Sort) -> bool:
+        """Whether the budget allows a send of that sort; what it allows is spent."""
+        now = self._clock.now()
+        if sort == "hedge":
+            leaves = race.leaves
+            return self._budget.may_hedge(leaves, link, self._board.episode(leaves), now)
+        if sort == "round":
+            return self._budget.may_go_round(question.facts.request.upstream, now)
+        if not race.attempts and question.plan.is_read:
+            self._budget.read(question.facts.request.upstream, now)
+        return True
 
     async def _send(
         self, number: int, link: str, question: Forward, news: asyncio.Queue[News]
@@ -127,6 +146,12 @@ class Forwarder:
         for link, use, size in bytes_of(facts.matched, facts.request, arrived,
                                         [each.link for each in race.attempts]):
             self._spent(link, use, size)
+        for attempt in race.attempts:
+            if attempt.hedge and attempt.outcome is not None:
+                outcome = attempt.outcome
+                body = outcome.reply.body if isinstance(outcome, Arrived) else b""
+                self._budget.ended(attempt.link, isinstance(outcome, Arrived),
+                                   len(body) if isinstance(body, bytes) else 0, self._clock.now())
         for link, completion in completions(race, won, self._clock.now()):
             self._board.completed(link, facts.request.upstream, facts.traffic,
                                   facts.matched.route.id, completion)

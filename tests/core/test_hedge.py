@@ -134,6 +134,28 @@ def test_a_pooled_connection_that_the_peer_had_closed_is_tried_again_on_the_same
     assert decide(race, T) == Start("fibre")
 
 
+def test_without_budget_for_a_hedge_the_first_send_goes_on_or_the_copy_is_given() -> None:
+    race = begin(replace(READ, may_copy=True), T).started("fibre", T).refused("hedge")
+
+    assert decide(race, later(0.5)) == Wait(later(3.0))
+    assert decide(race.moved(0, "acked"), later(0.5)) == Wait(later(3.0))
+    assert decide(race.moved(0, "unacked"), later(0.5)) == Peek()
+    failed = race.ended(0, NoAnswer("fibre", "reset"))
+    assert decide(failed, later(0.5)) == Start("sim")
+
+
+def test_each_start_says_what_sort_it_is() -> None:
+    first = decide(begin(READ, T), T)
+    hedge = decide(begin(READ, T).started("fibre", T), later(0.25))
+    rescue = decide(after(READ, NoAnswer("fibre", "reset")), T)
+    both = after(READ, NoAnswer("fibre", "timeout"), NoAnswer("sim", "timeout"))
+    again = decide(both, later(ROUND_PAUSE_S))
+    assert [step.sort for step in (first, hedge, rescue, again) if isinstance(step, Start)] == [
+        "first", "hedge", "first", "round"]
+    assert begin(READ, T).started("fibre", T).leaves == "fibre"
+    assert isinstance(decide(both.refused("round"), later(ROUND_PAUSE_S)), Lost)
+
+
 def test_where_every_link_is_mute_the_copy_is_given_before_anything_is_sent() -> None:
     mute = replace(READ, may_copy=True, mute=frozenset({"fibre", "sim"}))
     race = begin(mute, T)

@@ -564,3 +564,18 @@ async def test_an_upstream_that_is_down_costs_no_link_its_class() -> None:
             await it.clock.advance(0.25)
         assert it.board.state("fibre").state == "UP"
         assert it.board.standing(TENANT, "gpc", route="slots").links[0] == "fibre"
+
+
+async def test_each_trouble_of_a_link_is_an_episode_and_a_brown_out_one_a_second() -> None:
+    async with watched() as it:
+        assert it.board.episode("fibre") == 0
+        await it.world.apply(Cut("fibre"))
+        await it.clock.advance(0.8)
+        assert it.board.episode("fibre") == 1
+        await it.world.apply(Heal("fibre"))
+        await it.clock.advance(5.0)
+        assert it.board.episode("fibre") == 1
+        await it.world.apply(Cut("fibre"))
+        await it.clock.advance(0.8)
+        assert it.board.episode("fibre") == 2
+        assert it.board.episode("sim") == 0

@@ -2,11 +2,12 @@
 
 import asyncio
 
+from gateway.core.budget import Budget
 from gateway.core.exchange import Facts, Forward, UpstreamRules, begin
 from gateway.core.hedge import Lost, Won
 from gateway.core.instant import Wall
 from gateway.core.keeping import Leave
-from gateway.core.message import Arrived, NoAnswer, Outcome, Reply, Request, Streamed
+from gateway.core.message import Arrived, NeverLeft, NoAnswer, Outcome, Reply, Request, Streamed
 from gateway.core.pack import Matched, Pack, Route
 from gateway.core.route import Standing
 from gateway.flow.forward import Forwarder
@@ -29,7 +30,8 @@ class World:
         self.lines = {"fibre": Line(self.clock, "fibre", [fibre]),
                       "sim": Line(self.clock, "sim", [sim])}
         self.board = FakeBoard(UP)
-        self.forwarder = Forwarder(self.lines, self.board, self.clock)
+        self.budget = Budget()
+        self.forwarder = Forwarder(self.lines, self.board, self.clock, budget=self.budget)
         request = Request("B81001", "desk", "gpc", route.methods[0], "/x", ())
         facts = Facts(request, UpstreamRules("gpc", "up", Pack("p", (route,))), Matched(route),
                       Leave(False), "pg", self.clock.now(), Wall(0.0), UP)
@@ -169,3 +171,42 @@ async def test_when_all_fails_it_says_whether_anything_left() -> None:
     assert isinstance(end, Lost)
     assert end.left is True
     assert some.sends == (1, 0)
+
+
+async def test_without_budget_a_slow_read_is_left_alone_and_an_episode_grants_more() -> None:
+    slow = World(silent("fibre"), answers("sim"))
+    while slow.budget.may_hedge("fibre", "sim", 0, slow.clock.now()):
+        pass
+
+    end, took = await slow.carry()
+
+    assert isinstance(end, Lost)
+    assert slow.sends == (1, 0)
+    assert took == 3.0
+    while slow.budget.may_hedge("fibre", "sim", 0, slow.clock.now()):
+        pass
+    slow.board.episodes = 1
+    end, _ = await slow.carry()
+    assert isinstance(end, Won)
+
+
+async def test_rescue_after_a_failure_needs_no_budget() -> None:
+    world = World((0.01, NoAnswer("fibre", "reset")), answers("sim"))
+    while world.budget.may_hedge("fibre", "sim", 0, world.clock.now()):
+        pass
+
+    end, _ = await world.carry()
+
+    assert isinstance(end, Won)
+    assert end.arrived.link == "sim"
+
+
+async def test_a_second_round_needs_budget() -> None:
+    refused = (0.01, NeverLeft("fibre", "connect")), (0.01, NeverLeft("sim", "connect"))
+    world = World(*refused)
+    await world.carry()
+    assert world.sends == (2, 2)
+    while world.budget.may_go_round("gpc", world.clock.now()):
+        pass
+    await world.carry()
+    assert world.sends == (3, 3)
