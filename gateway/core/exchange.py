@@ -14,6 +14,7 @@ Rule: a write whose outcome is not known is told as unknown, and promised nothin
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
+from gateway.core.deadline import patience_s
 from gateway.core.hedge import Lost, Plan, Won
 from gateway.core.instant import Mono, Wall
 from gateway.core.keeping import (
@@ -233,12 +234,18 @@ def is_evidence(arrived: Arrived, facts: Facts) -> bool:
     return not 200 <= reply.status < 300 or speaks(facts.upstream.pack, reply)
 
 
-def _plan(facts: Facts) -> Plan:
+def _patience(facts: Facts) -> float:
     read = facts.is_read
-    patience = facts.matched.route.patience_s if read else WRITE_PATIENCE_S
+    usual = facts.matched.route.patience_s if read else WRITE_PATIENCE_S
+    return patience_s(facts.request.headers, read, usual)
+
+
+def _plan(facts: Facts) -> Plan:
+    read, patience = facts.is_read, _patience(facts)
     return Plan(unbarred(facts, facts.standing.links), read, patience, _hedges(facts),
                 facts.standing.proven,
-                isinstance(facts.request.body, Streamed), not facts.standing.upstream_down,
+                isinstance(facts.request.body, Streamed),
+                not (facts.standing.upstream_down or facts.standing.resting),
                 read and facts.standing.double and bool(_hedges(facts)), facts.standing.metered,
                 read and facts.may_copy, facts.standing.mute)
 
@@ -249,9 +256,11 @@ def unbarred(facts: Facts, links: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _hedges(facts: Facts) -> tuple[tuple[str, float], ...]:
-    """The waits before a read also starts on the next link: none where its slice is spent."""
+    """The waits before a read also starts on the next link: none where its slice is spent, nor
+    where its upstream asked to be left alone."""
     links = unbarred(facts, facts.standing.links)
-    if not facts.is_read or (len(links) > 1 and links[1] in facts.unhedged):
+    spent = len(links) > 1 and links[1] in facts.unhedged
+    if not facts.is_read or facts.standing.resting or spent:
         return ()
     return facts.standing.hedge_after_s
 
@@ -259,7 +268,7 @@ def _hedges(facts: Facts) -> tuple[tuple[str, float], ...]:
 def _outbound(facts: Facts) -> Outbound:
     request, upstream = facts.request, facts.upstream
     headers = outbound_headers(request, upstream.authority, facts.via, upstream.forwarded)
-    patience = facts.matched.route.patience_s if facts.is_read else WRITE_PATIENCE_S
+    patience = _patience(facts)
     return Outbound(request.tenant, request.upstream, request.method, request.target, headers,
                     request.body, request.chunked, CONNECT_S, patience, is_read=facts.is_read)
 

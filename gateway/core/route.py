@@ -64,6 +64,8 @@ class Standing:
     metered: frozenset[str] = frozenset()
     mute: frozenset[str] = frozenset()
     """Links whose gate fired on some request, with nothing at all heard since."""
+    resting: bool = False
+    """The upstream asked by Retry-After to be left alone for now."""
 
 
 @dataclass(frozen=True, slots=True)

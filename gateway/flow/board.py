@@ -144,6 +144,7 @@ class Board:
         self._proofs = Proofs()
         self._shown = PathProofs(now)
         self._drilled = ""
+        self._rests: dict[str, Mono] = {}
         self._episodes: Counter[str] = Counter()
         self._episode_at = dict.fromkeys(self._detectors, now)
         self._troubled = dict.fromkeys(self._detectors, False)
@@ -208,6 +209,12 @@ class Board:
             self._shown.saw(link, upstream, now)
         if self._proofs.saw(tenant, upstream, root, link, status, serial, now):
             self._standings.clear()
+
+    def rest(self, upstream: str, seconds: float) -> None:
+        """Take in that ``upstream`` asked to be left alone: no hedge and no trial meanwhile."""
+        until = Mono(self._clock.now() + seconds)
+        self._rests[upstream] = max(self._rests.get(upstream, until), until)
+        self._standings.clear()
 
     def completed(self, link: str, upstream: str, traffic: Traffic, route: str,
                   completion: Completion) -> None:
@@ -575,7 +582,8 @@ class Board:
             self._proofs.proven(tenant, upstream, root, now),
             frozenset(situation.ineligible), waits,
             metered=frozenset(link for link in links if self._links[link].metered),
-            mute=frozenset(link for link in links if self._detectors[link].is_mute))
+            mute=frozenset(link for link in links if self._detectors[link].is_mute),
+            resting=now < self._rests.get(upstream, now))
 
     def _hedge(self, link: str, upstream: str) -> float:
         detector = self._detectors[link]
@@ -584,6 +592,8 @@ class Board:
 
     def _may_try(self, upstream: str, now: Mono) -> bool:
         last = self._trials.get(upstream)
+        if now < self._rests.get(upstream, now):
+            return False
         if last is not None and now - last < self._rules.upstream_trial_s:
             return False
         self._trials[upstream] = now

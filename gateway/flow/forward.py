@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 
 from gateway.core.budget import Budget
 from gateway.core.course import completions
+from gateway.core.deadline import rest_s
 from gateway.core.exchange import Facts, Forward, is_evidence, unbarred, vet
 from gateway.core.gate import Progress
 from gateway.core.hedge import Lost, Peek, Race, Sort, Start, Wait, Won, begin, decide
@@ -41,6 +42,7 @@ class Sends(Protocol):
     def completed(self, link: str, upstream: str, traffic: Traffic, route: str,
                   completion: Completion) -> None: ...
     def episode(self, link: str) -> int: ...
+    def rest(self, upstream: str, seconds: float) -> None: ...
 
 
 class Board(Standings, Sends, Protocol):
@@ -137,6 +139,8 @@ class Forwarder:
         if isinstance(outcome, Arrived) and is_evidence(outcome, question.facts):
             self._board.saw_status(request.tenant, request.upstream, "", link,
                                    outcome.reply.status, request.serial)
+        if isinstance(outcome, Arrived) and (pause := rest_s(outcome.reply)):
+            self._board.rest(request.upstream, pause)
         news.put_nowait((number, vet(outcome, question.facts)))
 
     def _tell_ends(self, race: Race, end: Won | Lost, facts: Facts) -> None:

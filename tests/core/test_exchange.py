@@ -48,8 +48,9 @@ FHIR = (("Content-Type", "application/fhir+json"),)
 
 
 def facts(route: Route = READ, standing: Standing = NORMAL, leave: Leave | None = None,
-          upstream: UpstreamRules = UP) -> Facts:
-    request = Request("B81001", "desk", "gpc", route.methods[0], "/x?a=1", (("Host", "us"),))
+          upstream: UpstreamRules = UP, headers: tuple[tuple[str, str], ...] = ()) -> Facts:
+    request = Request("B81001", "desk", "gpc", route.methods[0], "/x?a=1",
+                      (("Host", "us"), *headers))
     return Facts(request, upstream, Matched(route), leave or Leave(True), "pg", Mono(1.0),
                  Wall(4999.0), standing)
 
@@ -318,6 +319,19 @@ def test_a_barred_use_takes_the_link_without_a_meter_and_never_the_other() -> No
 
     assert isinstance(question, Forward)
     assert question.plan.links == ("fibre",)
+
+
+def test_an_upstream_that_asked_to_be_left_alone_is_not_asked_twice() -> None:
+    standing = replace(NORMAL, resting=True, double=True)
+    plan = forward(standing=standing).plan
+    assert (plan.hedge_after_s, plan.duplicate, plan.again) == ((), False, False)
+    assert forward().plan.again
+
+
+def test_a_clients_own_wait_is_the_patience_of_its_read() -> None:
+    asked = forward(headers=(("Prefer", "wait=2"),))
+    assert (asked.plan.patience_s, asked.outbound.patience_s) == (2.0, 2.0)
+    assert forward(BOOK, headers=(("Prefer", "wait=2"),)).plan.patience_s == 40.0
 
 
 def test_a_spent_slice_for_hedges_stops_second_sends_and_no_rescue() -> None:

@@ -579,3 +579,14 @@ async def test_each_trouble_of_a_link_is_an_episode_and_a_brown_out_one_a_second
         await it.clock.advance(0.8)
         assert it.board.episode("fibre") == 2
         assert it.board.episode("sim") == 0
+
+
+async def test_an_upstream_that_asked_for_it_is_left_alone_until_then() -> None:
+    async with watched() as it:
+        it.board.rest("gpc", 7.0)
+        it.board.rest("gpc", 2.0)
+        assert it.board.standing(TENANT, "gpc").resting
+        await it.clock.advance(6.0)
+        assert it.board.standing(TENANT, "gpc").resting
+        await it.clock.advance(2.1)
+        assert not it.board.standing(TENANT, "gpc").resting

@@ -210,3 +210,14 @@ async def test_a_second_round_needs_budget() -> None:
         pass
     await world.carry()
     assert world.sends == (3, 3)
+
+
+async def test_an_upstreams_retry_after_is_told_to_the_board() -> None:
+    busy = Reply(503, "", (*FHIR, ("Retry-After", "7")))
+    world = World((0.01, Arrived("fibre", busy)), answers("sim"))
+
+    end, _ = await world.carry()
+
+    assert isinstance(end, Won)
+    assert world.sends == (1, 0)
+    assert world.board.rests == [("gpc", 7.0)]

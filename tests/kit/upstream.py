@@ -70,6 +70,7 @@ class FakeBoard:
         self.ends: list[tuple[str, str, str, str, Completion]] = []
         self.open = 0
         self.episodes = 0
+        self.rests: list[tuple[str, float]] = []
         self.trials: list[bool] = []
         self._watchers: list[Callable[[], None]] = []
 
@@ -89,6 +90,10 @@ class FakeBoard:
         """Count one more open question."""
         self.open += 1
         return self.open
+
+    def rest(self, upstream: str, seconds: float) -> None:
+        """Remember it."""
+        self.rests.append((upstream, seconds))
 
     def episode(self, link: str) -> int:
         """Nothing is in trouble here, unless the test says so."""
