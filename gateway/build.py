@@ -29,10 +29,22 @@ from gateway.core.canary import canary
 from gateway.core.drill import BACK_S, MOVE_S, Count
 from gateway.core.drill import Report as DrillReport
 from gateway.core.exchange import UpstreamRules
+from gateway.core.instant import Wall
 from gateway.core.link import Link, LinkTurned, Probe
+from gateway.core.maintenance import Finding, Plan, Step, Window, merged
 from gateway.core.mode import Transition
 from gateway.core.quota import Overlay, PlanView
-from gateway.core.report import alarm, happening, quota_alarm, quota_told, state, unproven
+from gateway.core.report import (
+    alarm,
+    happening,
+    proven,
+    quota_alarm,
+    quota_told,
+    state,
+    unproven,
+    window_alarms,
+    window_told,
+)
 from gateway.core.route import Switched
 from gateway.core.status import MqttView, OutboxView, Rest, StoreView, document
 from gateway.core.telemetry import (
@@ -53,7 +65,16 @@ from gateway.core.telemetry import (
     event,
 )
 from gateway.core.verdict import Judged
-from gateway.edge import drill_file, link_memory, log, mqtt, quota_file
+from gateway.edge import (
+    added_windows,
+    calendar,
+    drill_file,
+    link_memory,
+    log,
+    maintenance_memory,
+    mqtt,
+    quota_file,
+)
 from gateway.edge.admin import Admin
 from gateway.edge.black_boxes import BlackBoxes
 from gateway.edge.clock import SystemClock
@@ -74,6 +95,7 @@ from gateway.flow.canaries import Canaries
 from gateway.flow.drill import Drills
 from gateway.flow.forward import Forwarder
 from gateway.flow.ladder import Ladder
+from gateway.flow.maintenance import Maintenance
 from gateway.flow.names import Names
 from gateway.flow.prune import prune
 from gateway.flow.quota import Quota
@@ -172,6 +194,35 @@ async def _follow(state_dir: Path, name: str, within_s: float,
     return None
 
 
+def announced(config: Config, wall: Wall) -> Plan:
+    """Return the plan of the windows that are written down now, asking nobody over the network:
+    the configuration's, those by hand, and what calendars said when they were read last."""
+    reader = calendar.Reader(config.state_dir, lambda: ())
+    added = added_windows.read(config.state_dir)
+
+    async def told() -> tuple[Window, ...]:
+        reads = [await reader.read(each, wall) for each in config.calendars]
+        return tuple(window for read in reads for window in read.windows)
+
+    return merged((*config.windows, *added.windows, *asyncio.run(told())), added.cancelled,
+                  tuple(link.id for link in config.links), wall)
+
+
+def add_window(state_dir: Path, window: Window) -> None:
+    """Write a window down for the gateway on ``state_dir``. Raises GatewayError."""
+    added_windows.add(state_dir, window)
+
+
+def cancel_window(state_dir: Path, id: str) -> None:
+    """Take a window away, or write down that it does not hold. Raises GatewayError."""
+    added_windows.cancel(state_dir, id)
+
+
+def wall_now() -> Wall:
+    """Return what time this machine says it is."""
+    return SystemClock("always").wall()
+
+
 class Gateway:
     """One running gateway; ``start`` puts every stop on the stack it is given."""
 
@@ -214,6 +265,14 @@ class Gateway:
             lambda used: quota_file.write(config.state_dir / QUOTA, used), self._board,
             self._clock, self._quota_news)
 
+        self._maintenance = Maintenance(
+            self._board, config.windows, _ByHand(config.state_dir), config.calendars,
+            calendar.Reader(config.state_dir, self._dials),
+            tuple(link.id for link in config.links), config.fates, self,
+            config.readiness.distrust_most_s, self._clock, self._window_step, self._window_news,
+            maintenance_memory.read(config.state_dir),
+            lambda done, passed: maintenance_memory.write(config.state_dir, done, passed))
+
     async def start(self, stack: AsyncExitStack) -> None:
         """Open stores, links, ports and loops; ready when it returns."""
         for warning in self._config.warnings:
@@ -250,6 +309,7 @@ class Gateway:
         loops(remember(lambda: link_memory.write_learned(
             self._config.state_dir / GAPS, self._board.learned()), self._clock))
         loops(self._quota.run())
+        loops(self._maintenance.run())
         await self._first_look()
         await self._open_tunnels(stack)
         self._door = Door(self._door_settings(), self._config.tenants, self._upstreams_of(),
@@ -407,6 +467,31 @@ class Gateway:
             self._report.changed()
         self._unproven = found
 
+    # --- announced work
+
+    def proven(self) -> frozenset[str]:
+        """Return the links that carry, and all of whose paths have lately shown that they work."""
+        return proven(self._board.view())
+
+    def spent(self) -> frozenset[str]:
+        """Return the links whose plan is low or out."""
+        return frozenset(each.link for each in self._quota.views() if each.overlay)
+
+    def _dials(self) -> tuple[calendar.Dial, ...]:
+        """The ways out for calendars: the links that take background work now, best first."""
+        barred = self._quota.barred("background")
+        return tuple(self._senders[link].dial for link in self._board.links("read")
+                     if link in self._senders and link not in barred)
+
+    def _window_step(self, window: Window, step: Step, findings: tuple[Finding, ...]) -> None:
+        LOG.log(logging.WARNING if findings else logging.INFO, "announced work", extra={
+            "id": window.id, "link": window.link, "step": step, "findings": list(findings)})
+        self._tell(window_told(window, step, findings))
+
+    def _window_news(self) -> None:
+        if self._report is not None:
+            self._report.changed()
+
     def _drills(self, vault: Vault | None) -> Drills:
         """Carries out drills that the command line orders through the state directory."""
         state_dir, sign = self._config.state_dir, None if vault is None else vault.sign
@@ -420,8 +505,7 @@ class Gateway:
 
         return Drills(self._board, lambda: drill_file.take(state_dir), told,
                       lambda: Count(self._tally.requests(), self._tally.latency()),
-                      lambda: frozenset(each.link for each in self._quota.views()
-                                        if each.overlay), self._clock)
+                      self.spent, self._clock)
 
     def _connects(self) -> dict[str, dict[str, Probe]]:
         """A TCP connect to each upstream over each link: it tells recovery, and proves nothing."""
@@ -631,7 +715,8 @@ class Gateway:
     def _state(self) -> State:
         wall = self._clock.wall()
         outbox = self._outbox_now()
-        alarms = (*self._alarms.values(), *(quota_alarm(*each) for each in self._quota.alarms()))
+        alarms = (*self._alarms.values(), *(quota_alarm(*each) for each in self._quota.alarms()),
+                  *window_alarms(self._maintenance.view(), wall))
         return state(self._board.view(), alarms, outbox, self._config_hash,
                      self._clock.now() - self._begun, wall)
 
@@ -659,7 +744,7 @@ class Gateway:
             0 if self._tunnels is None else self._tunnels.count(), self._warm(),
             in_flight={tenant.ods: self._door.in_flight(tenant.ods)
                        for tenant in self._config.tenants},
-            plans=self._quota.views())
+            plans=self._quota.views(), maintenance=self._maintenance.view())
         return document(self._board.view(), rest)
 
     def _warm(self) -> tuple[tuple[str, str, str, int], ...]:
@@ -690,6 +775,22 @@ class Gateway:
         high: High = told.high
         return OutboxView("full" if told.full else "open", told.box, told.rows, told.bytes, oldest,
                           told.dropped, {"a": high.a, "b": high.b, "c": high.c})
+
+
+class _ByHand:
+    """The folder of windows by hand, as flow asks for it."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+
+    def changed(self) -> int:
+        """Return another number after every change."""
+        return added_windows.changed(self._state_dir)
+
+    def read(self) -> tuple[tuple[Window, ...], frozenset[str], int]:
+        """Return what was added, what was cancelled, and how many files cannot be read."""
+        added = added_windows.read(self._state_dir)
+        return added.windows, added.cancelled, added.unreadable
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,6 @@
-"""The verbs beside ``run``: check, demo, status, keys, anchor, drill. Only here do we print.
+"""The verbs beside ``run``: check, demo, status, keys, anchor, drill, maintenance.
+
+Only here do we print.
 
 Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 a promise broken (demo, drill).
 """
@@ -9,11 +11,16 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from gateway import config
+from gateway.config.times import to_wall
+from gateway.core.instant import Wall
+from gateway.core.london import local
+from gateway.core.maintenance import Question, Refusal, Window, asks, phase, refusal
 from gateway.errors import ConfigMistakes, GatewayError
 
 DONE: Final = 0
@@ -53,6 +60,35 @@ upstream, or has little left of its plan; and it goes back at once if the backup
 The report is kept, signed, under state_dir/drill. Exit 0: nobody noticed. 3: a promise was broken.
 1: it was refused, or had to end early."""
 
+MAINTENANCE: Final = """Announced work on links: what holds, and what a supplier told you by phone.
+
+A link with a window is left before it begins, carries nothing meanwhile, and is used again when a
+readiness run has passed on it afterwards. Windows come from the configuration, from calendars and
+from here; what is written here holds at once, survives restarts, and works while the gateway is
+down. Times are Europe/London wall time ("2026-11-26T02:00") or carry their offset ("...02:00Z").
+
+  practice-gateway maintenance list --config FILE
+  practice-gateway maintenance add --config FILE --link fibre --start 2026-11-26T02:00 \\
+      --end 2026-11-26T04:00 --reason "CHG0012345, new switch"
+  practice-gateway maintenance cancel --config FILE CHG0012345
+
+Refused: a window that would take the last path. Asked twice: one in surgery hours, or longer than
+the other link's data allowance lasts. Where nobody can be asked (no terminal) give --yes.
+
+Exit 0: done. 1: refused. 2: the question was not answered, or a time is none."""
+
+QUESTIONS: Final[dict[Question, str]] = {
+    "surgery_hours": "It falls into surgery hours: the practice works over the backup meanwhile.",
+    "beyond_quota": "It lasts longer than the data allowance of the other link does.",
+}
+REFUSALS: Final[dict[Refusal, str]] = {
+    "last_path": "it would take the last path: at its beginning no link would take new work; "
+                 "see: practice-gateway maintenance list",
+    "unknown_link": "no link has this id",
+    "too_many": "there are too many windows; cancel some first",
+    "bad_times": "it must end after it begins, and within a week",
+}
+
 FIRST_STEPS: Final = """first steps:
   practice-gateway demo                       watch a practice keep working while its links die
   practice-gateway keys client                an API key for a client, and the hash for the config
@@ -62,6 +98,7 @@ FIRST_STEPS: Final = """first steps:
   practice-gateway anchor --listen ADDR:PORT --secret FILE     answer echoes, on another machine
 
   practice-gateway drill --config FILE        really fail over for a quiet minute
+  practice-gateway maintenance list --config FILE     announced work on the links
 
 exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 a promise broken (demo, drill)"""
 
@@ -109,6 +146,7 @@ def parser() -> argparse.ArgumentParser:
         "probes of kind echo name that file. To change it, give anchors both files for a while."))
     _drill(verbs.add_parser("drill", help="really fail over for a quiet minute", description=DRILL,
                             formatter_class=argparse.RawDescriptionHelpFormatter))
+    _maintenance(verbs.add_parser("maintenance", help="announced work on the links"))
     _anchor(verbs.add_parser("anchor", help="answer the echoes of gateways", description=ANCHOR,
                              formatter_class=argparse.RawDescriptionHelpFormatter))
     return top
@@ -122,6 +160,26 @@ def _drill(verb: argparse.ArgumentParser) -> None:
                       help="how long to wait for a quiet moment (300)")
     verb.add_argument("--now", action="store_true", help="wait for no quiet moment")
     verb.add_argument("--json", action="store_true", help="the signed report as JSON")
+
+
+def _maintenance(verb: argparse.ArgumentParser) -> None:
+    verb.description, verb.formatter_class = MAINTENANCE, argparse.RawDescriptionHelpFormatter
+    whats = verb.add_subparsers(dest="what", metavar="WHAT", required=True)
+    shown = whats.add_parser("list", help="every window that holds, and what was refused")
+    add = whats.add_parser("add", help="announce work on a link")
+    cancel = whats.add_parser("cancel", help="a window does not hold, wherever it came from")
+    for each in (shown, add, cancel):
+        _config(each)
+        each.add_argument("--json", action="store_true", help="as JSON")
+    add.add_argument("--link", metavar="ID", required=True, help="the link that it concerns")
+    add.add_argument("--start", metavar="TIME", required=True, help='such as "2026-11-26T02:00"')
+    add.add_argument("--end", metavar="TIME", required=True, help="the same")
+    add.add_argument("--id", metavar="ID", default="", help="the supplier's number; else LINK-TIME")
+    add.add_argument("--drain", metavar="SECONDS", type=float, default=300.0,
+                     help="how long before it the link takes no new work (300)")
+    add.add_argument("--reason", metavar="WORDS", default="", help="for people; never sent")
+    add.add_argument("--yes", action="store_true", help="yes to what would be asked")
+    cancel.add_argument("id", metavar="ID", help="as maintenance list shows it")
 
 
 def _anchor(verb: argparse.ArgumentParser) -> None:
@@ -161,7 +219,7 @@ def version() -> str:
 def act(asked: argparse.Namespace) -> int:
     """Do what ``asked`` says, ``run`` excepted; return the exit code."""
     verbs = {"check": check, "demo": demo, "status": status, "keys": keys, "anchor": anchor,
-             "drill": drill}
+             "drill": drill, "maintenance": maintenance}
     try:
         return verbs[asked.verb](asked)
     except ConfigMistakes as mistakes:
@@ -299,6 +357,122 @@ def drill(asked: argparse.Namespace) -> int:
         return DONE
     broken = not all(report["promises"].values())
     return BROKEN if broken else FAILED
+
+
+def maintenance(asked: argparse.Namespace) -> int:
+    """List, add or cancel windows by the files that the daemon reads."""
+    found = config.load(asked.config, look=False)
+    verbs = {"list": _listed, "add": _added, "cancel": _cancelled}
+    return verbs[asked.what](asked, found)
+
+
+def _listed(asked: argparse.Namespace, found: config.Config) -> int:
+    from gateway import build  # only here: no other verb needs all of it
+    wall = build.wall_now()
+    plan = build.announced(found, wall)
+    rows = [{**_told(each), "phase": phase(each, wall), "reason": each.reason}
+            for each in plan.windows]
+    refused = [{**_told(each.window), "why": each.why} for each in plan.refused]
+    if asked.json:
+        print(json.dumps({"windows": rows, "refused": refused}, indent=2))
+        return DONE
+    print("\n".join(_columns(rows)) if rows else "no work is announced")
+    for each, row in zip(plan.refused, refused, strict=True):
+        print(f"refused: {row['id']} on {row['link']} from {row['start']}: {REFUSALS[each.why]}")
+    return DONE
+
+
+def _told(window: Window) -> dict[str, str]:
+    return {"id": window.id, "link": window.link, "start": _london(window.start),
+            "end": _london(window.end), "source": window.source}
+
+
+def _london(wall: float) -> str:
+    """Local time with its offset: in October an hour occurs twice."""
+    shown = local(Wall(wall))
+    ahead = round((shown - datetime.fromtimestamp(wall, UTC).replace(tzinfo=None)).seconds / 3600)
+    return f"{shown:%Y-%m-%dT%H:%M}+0{ahead}:00"
+
+
+def _added(asked: argparse.Namespace, found: config.Config) -> int:
+    from gateway import build
+    times = []
+    sides: tuple[Literal["start", "end"], ...] = ("start", "end")
+    for which in sides:
+        try:
+            times.append(to_wall(getattr(asked, which), which))
+        except ValueError as error:
+            print(f"practice-gateway maintenance: --{which}: {error}", file=sys.stderr)
+            return BAD_USAGE
+    if not 0 <= asked.drain <= 86400:
+        print("practice-gateway maintenance: --drain: 0 to 86400 seconds", file=sys.stderr)
+        return BAD_USAGE
+    start, end = times
+    name = asked.id or f"{asked.link}-{datetime.fromtimestamp(start, UTC):%Y%m%dT%H%M}Z"
+    window = Window(name, asked.link, start, end, asked.drain, asked.reason[:200], "added", "",
+                    f"{asked.start}/{asked.end}"[:200])
+    wall = build.wall_now()
+    plan = build.announced(found, wall)
+    why = refusal(window, plan.windows, tuple(link.id for link in found.links))
+    if why is not None or end <= wall:
+        words = "it is over already" if why is None else REFUSALS[why]
+        print(f"practice-gateway maintenance: {name} is refused: {words}", file=sys.stderr)
+        return FAILED
+    questions = asks(window, found.failback.surgery_from_h, found.failback.surgery_until_h,
+                     _cover_s(found, window.link))
+    if questions and not asked.yes and not _confirmed(window, questions):
+        return BAD_USAGE
+    build.add_window(found.state_dir, window)
+    print(json.dumps(_told(window)) if asked.json else
+          f"{name}: {window.link} is left from {_london(start - window.drain_s)} and used again "
+          f"after {_london(end)}, once it has proved itself")
+    return DONE
+
+
+def _cover_s(found: config.Config, link: str) -> float | None:
+    """How long the allowance of the best other link lasts, as a running gateway knows it."""
+    try:
+        told = ask(f"{found.admin.address}:{found.admin.port}", "/status")
+        days = {plan["link"]: plan["days_left"] for plan in told["plans"]}
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return None
+    others = [days.get(each.id) for each in found.links if each.id != link]
+    known = [each for each in others if each is not None]
+    return max(known) * 86_400.0 if known and len(known) == len(others) else None
+
+
+def _confirmed(window: Window, questions: Sequence[Question]) -> bool:
+    """Ask a person, twice: whether, and then for the link's very name."""
+    for each in questions:
+        print(QUESTIONS[each], file=sys.stderr)
+    if not sys.stdin.isatty():
+        print(f"practice-gateway maintenance: {window.id} was not added: announce it all the same? "
+              "Nobody can be asked here; --yes says so", file=sys.stderr)
+        return False
+    print("Announce it all the same? [yes/no] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() != "yes":
+        print("not added", file=sys.stderr)
+        return False
+    print(f"To be sure: which link will be left ({window.link})? ", end="", file=sys.stderr,
+          flush=True)
+    if sys.stdin.readline().strip() != window.link:
+        print("not added", file=sys.stderr)
+        return False
+    return True
+
+
+def _cancelled(asked: argparse.Namespace, found: config.Config) -> int:
+    from gateway import build
+    plan = build.announced(found, build.wall_now())
+    known = {each.id for each in plan.windows} | {each.window.id for each in plan.refused}
+    if asked.id not in known:
+        print(f"practice-gateway maintenance: no window has the id {asked.id[:64]!r}; see: "
+              "practice-gateway maintenance list", file=sys.stderr)
+        return FAILED
+    build.cancel_window(found.state_dir, asked.id)
+    print(json.dumps({"cancelled": asked.id}) if asked.json else
+          f"{asked.id}: cancelled; the link is used again once it has proved itself")
+    return DONE
 
 
 def _drilling(report: dict[str, Any]) -> str:

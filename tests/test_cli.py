@@ -1,5 +1,6 @@
 """The command line as a person meets it: words, exit codes, JSON."""
 
+import io
 import json
 import socket
 import subprocess
@@ -156,3 +157,72 @@ def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
         cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def announce(site: Path, *more: str, link: str = "fibre", start: str = "2036-11-26T02:00",
+             end: str = "2036-11-26T04:00") -> int:
+    return main(["maintenance", "add", "--config", str(site), "--link", link, "--start", start,
+                 "--end", end, *more])
+
+
+@pytest.fixture
+def stated(site: Path) -> Path:
+    (site.parent / "state").mkdir(mode=0o700)
+    return site
+
+
+def test_a_window_is_added_listed_and_cancelled(
+        stated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert announce(stated, "--id", "CHG1", "--reason", "new switch") == 0
+    assert "fibre is left from 2036-11-26T01:55+00:00" in capsys.readouterr().out
+    assert main(["maintenance", "list", "--config", str(stated), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["windows"] == [{
+        "id": "CHG1", "link": "fibre", "start": "2036-11-26T02:00+00:00",
+        "end": "2036-11-26T04:00+00:00", "source": "added", "phase": "planned",
+        "reason": "new switch"}]
+    assert main(["maintenance", "cancel", "--config", str(stated), "CHG1"]) == 0
+    capsys.readouterr()
+    assert main(["maintenance", "list", "--config", str(stated)]) == 0
+    assert "no work is announced" in capsys.readouterr().out
+    assert main(["maintenance", "cancel", "--config", str(stated), "CHG1"]) == 1
+    assert "no window has the id 'CHG1'" in capsys.readouterr().err
+
+
+def test_a_window_that_takes_the_last_path_is_refused(
+        stated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert announce(stated) == 0
+    assert announce(stated, link="sim") == 1
+    assert "it would take the last path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("more", "code", "words"), [
+    ({"link": "dsl"}, 1, "no link has this id"),
+    ({"start": "2036-11-26T05:00"}, 1, "it must end after it begins, and within a week"),
+    ({"start": "soon"}, 2, "--start: must be a time such as"),
+    ({"start": "2036-03-30T01:30"}, 2, "does not exist"),
+    ({"start": "2020-01-02T02:00", "end": "2020-01-02T03:00"}, 1, "it is over already"),
+])
+def test_what_cannot_be_a_window_is_told(
+        stated: Path, more: dict[str, str], code: int, words: str,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    assert announce(stated, **more) == code
+    assert words in capsys.readouterr().err
+
+
+def test_surgery_hours_are_asked_twice_and_nobody_to_ask_is_no(
+        stated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def typed(*lines: str) -> int:
+        class Terminal(io.StringIO):
+            def isatty(self) -> bool:
+                return bool(lines)
+
+        monkeypatch.setattr(sys, "stdin", Terminal("".join(f"{line}\n" for line in lines)))
+        return announce(stated, start="2036-11-26T10:00", end="2036-11-26T11:00")
+
+    assert typed() == 2
+    assert "It falls into surgery hours" in (told := capsys.readouterr().err)
+    assert "--yes" in told
+    assert typed("no") == typed("yes", "sim") == typed("") == 2
+    assert typed("yes", "fibre") == 0
+    assert main(["maintenance", "cancel", "--config", str(stated), "fibre-20361126T1000Z"]) == 0
+    assert announce(stated, "--yes", start="2036-11-26T10:00", end="2036-11-26T11:00") == 0

@@ -19,12 +19,14 @@ from gateway.config.times import to_wall
 from gateway.core.access import Client, Tenant
 from gateway.core.admission import Shares
 from gateway.core.cadence import CadenceRules
+from gateway.core.calendar import Calendar
 from gateway.core.echo import SECRET_BYTES_MIN
 from gateway.core.failback import FailbackRules
 from gateway.core.link import Link, LinkRules, Probe
 from gateway.core.maintenance import Window
 from gateway.core.pack import Pack
 from gateway.core.quota import Carrier, Plan
+from gateway.core.readiness import ReadinessRules
 from gateway.core.steer import SteerRules
 from gateway.errors import ConfigMistakes
 
@@ -80,6 +82,9 @@ class Config:
     failback: FailbackRules = field(default_factory=FailbackRules)
     plans: Mapping[str, tuple[Plan, Carrier | None]] = field(default_factory=dict)
     cadence: CadenceRules = field(default_factory=CadenceRules)
+    readiness: ReadinessRules = field(default_factory=ReadinessRules)
+    calendars: tuple[Calendar, ...] = ()
+    fates: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def state_dir(self) -> Path:
@@ -146,7 +151,10 @@ class _Reader:
             (*rules.warnings(file, files.interfaces() if self.look else None), *self.warned),
             SteerRules(**file.model_dump(include={"steering"})["steering"]),
             FailbackRules(**file.model_dump(include={"failback"})["failback"]), self.plans(),
-            CadenceRules(**file.model_dump(include={"cadence"})["cadence"]))
+            CadenceRules(**file.model_dump(include={"cadence"})["cadence"]),
+            ReadinessRules(**file.model_dump(include={"readiness"})["readiness"]),
+            tuple(self.calendar(n, each) for n, each in enumerate(file.calendars)),
+            {each.id: frozenset(each.fate) for each in file.links})
 
     def there(self, path: str, where: Where) -> str:
         """A path, looked for."""
@@ -275,6 +283,12 @@ class _Reader:
                     found[upstream.pack] = pack
             seen.add(upstream.pack)
         return found
+
+    def calendar(self, number: int, calendar: tables.Calendar) -> Calendar:
+        """A calendar; its file may come later, so it is not looked for: each reading does that."""
+        return Calendar(**{
+            **calendar.model_dump(), "file": files.located(calendar.file, self.base),
+            "ca_file": self.there(calendar.ca_file, ("calendars", number, "ca_file"))})
 
     def windows(self) -> tuple[Window, ...]:
         found = []

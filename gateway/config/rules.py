@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from gateway.config.mistakes import Mistakes, Where
 from gateway.config.tables import File, Link, Upstream
 from gateway.config.times import to_wall
+from gateway.core.maintenance import shared
 from gateway.core.quota import Plan as PlanRules
 
 
@@ -26,6 +27,7 @@ def check(file: File, mistakes: Mistakes) -> None:
         _upstream(file, number, upstream, mistakes)
     _aliases(file, mistakes)
     _windows(file, mistakes)
+    _calendars(file, mistakes)
 
 
 def warnings(file: File, interfaces: frozenset[str] | None) -> list[str]:
@@ -45,6 +47,9 @@ def warnings(file: File, interfaces: frozenset[str] | None) -> list[str]:
         found.append("listen.certificate: none, so clients speak plain HTTP over the network")
     if {window.link for window in file.maintenance} >= {link.id for link in file.links}:
         found.append("maintenance: every link has a window; make sure that they do not overlap")
+    for one, two, part in shared({link.id: frozenset(link.fate) for link in file.links}):
+        found.append(f"links.fate: {one} and {two} share {part}: one fault takes both, so neither "
+                     "is a backup for the other")
     return found
 
 
@@ -68,6 +73,7 @@ def _unique(file: File, mistakes: Mistakes) -> None:
     each("links", "priority", (link.priority for link in file.links))
     each("tenants", "ods", (tenant.ods for tenant in file.tenants))
     each("upstreams", "id", (upstream.id for upstream in file.upstreams))
+    each("calendars", "id", (calendar.id for calendar in file.calendars))
     each("maintenance", "id", (window.id for window in file.maintenance))
 
 
@@ -293,3 +299,15 @@ def _windows(file: File, mistakes: Mistakes) -> None:
             mistakes.add((*here, "end"), str(error), window.end)
         if start is not None and end is not None and end <= start:
             mistakes.add((*here, "end"), "must be after start", window.end)
+
+
+def _calendars(file: File, mistakes: Mistakes) -> None:
+    links = {link.id for link in file.links}
+    for number, calendar in enumerate(file.calendars):
+        here = ("calendars", number)
+        if calendar.link not in links:
+            mistakes.add((*here, "link"), "no link has this id", calendar.link)
+        if bool(calendar.url) == bool(calendar.file):
+            mistakes.add((*here, "url"), "a calendar has either a url or a file")
+        if calendar.ca_file and not calendar.url.startswith("https://"):
+            mistakes.add((*here, "ca_file"), "is for an https url only", calendar.ca_file)

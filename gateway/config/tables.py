@@ -14,6 +14,7 @@ from gateway.core.cadence import CadenceRules
 from gateway.core.failback import FailbackRules
 from gateway.core.link import LinkRules
 from gateway.core.quota import Plan as PlanRules
+from gateway.core.readiness import ReadinessRules
 from gateway.core.steer import SteerRules
 
 Ident: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -28,6 +29,11 @@ Sha256: TypeAlias = Annotated[str, StringConstraints(pattern=r"^$|^[0-9a-f]{64}$
 Url: TypeAlias = Annotated[str, StringConstraints(
     pattern=r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[^\s?#]*[^\s?#/])?$")]
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
+Part: TypeAlias = Annotated[str, StringConstraints(
+    pattern=r"^(carrier|exchange|firewall|concentrator|resolver|zone|power|duct):"
+            r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+CalendarUrl: TypeAlias = Annotated[str, StringConstraints(
+    pattern=r"^$|^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[^\s#]*)?$")]
 Texts: TypeAlias = Annotated[tuple[str, ...], Field(strict=False)]
 
 WORDS_FOR: Final[dict[str, str]] = {
@@ -40,6 +46,12 @@ WORDS_FOR: Final[dict[str, str]] = {
     r"^$|^[0-9a-f]{64}$": "64 lower-case hex digits (SHA-256)",
     r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[^\s?#]*[^\s?#/])?$":
         "http(s)://host[:port][/path] without query, fragment, user or last slash",
+    r"^(carrier|exchange|firewall|concentrator|resolver|zone|power|duct):"
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}$":
+        "kind:name; kinds: carrier exchange firewall concentrator resolver zone power duct",
+    r"^$|^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[^\s#]*)?$":
+        "http(s)://host[:port]/path without user or fragment",
+    r"^$|^([01][0-9]|2[0-3]):[0-5][0-9]$": 'a time of day such as "08:00", or "" for closed',
 }
 """What a pattern says to a person."""
 
@@ -135,6 +147,7 @@ Judgement: Final = table_of(LinkRules, "Judgement")
 Steering: Final = table_of(SteerRules, "Steering")
 Failback: Final = table_of(FailbackRules, "Failback")
 Cadence: Final = table_of(CadenceRules, "Cadence")
+Readiness: Final = table_of(ReadinessRules, "Readiness")
 
 
 class Probe(Table):
@@ -165,6 +178,8 @@ class Link(Table):
                                      description="age of unacknowledged data that ends a socket")
     plan: Plan | None = Field(  # type: ignore[valid-type]
         None, description="what a metered link's carrier sold")
+    fate: Annotated[tuple[Part, ...], Field(strict=False)] = Field(
+        (), max_length=16, description="what it would die with: kind:name")
     probes: Annotated[tuple[Probe, ...], Field(strict=False)] = Field(
         (), description="at least two targets that are no upstream")
 
@@ -225,6 +240,20 @@ class Window(Table):
     reason: str = Field("", max_length=200, description="for people; never sent anywhere")
 
 
+class Calendar(Table):
+    id: Ident = Field(description="name of the calendar")
+    link: Ident = Field(description="the link that its work concerns")
+    url: CalendarUrl = Field("", description="where it is fetched, over a link that works")
+    file: str = Field("", description="or its path on this device")
+    match: str = Field("", max_length=200, description="words sought in title and categories, "
+                                                       "parted by |; empty takes all")
+    ca_file: str = Field("", description="PEM of the CA of its https; empty: the system's")
+    refresh_s: float = Field(3600.0, ge=1, le=86400, description="seconds between two readings")
+    bytes_max: int = Field(1 << 20, ge=1024, le=16 << 20, description="bytes of the whole file")
+    windows_max: int = Field(100, ge=1, le=200, description="windows taken from it, the next")
+    drain_s: float = Field(300.0, ge=0, le=86400, description="seconds before it to leave the link")
+
+
 class File(Table):
     """A whole configuration file."""
 
@@ -238,10 +267,12 @@ class File(Table):
     steering: Steering = Field(default_factory=Steering)  # type: ignore[valid-type]
     failback: Failback = Field(default_factory=Failback)  # type: ignore[valid-type]
     cadence: Cadence = Field(default_factory=Cadence)  # type: ignore[valid-type]
+    readiness: Readiness = Field(default_factory=Readiness)  # type: ignore[valid-type]
     links: Annotated[tuple[Link, ...], Field(strict=False)] = Field(min_length=1)
     tenants: Annotated[tuple[Tenant, ...], Field(strict=False)] = Field(min_length=1)
     upstreams: Annotated[tuple[Upstream, ...], Field(strict=False)] = Field(min_length=1)
     maintenance: Annotated[tuple[Window, ...], Field(strict=False)] = ()
+    calendars: Annotated[tuple[Calendar, ...], Field(strict=False)] = Field((), max_length=16)
 
 
 def schema() -> dict[str, Any]:

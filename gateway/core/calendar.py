@@ -54,6 +54,16 @@ class Occurrence:
     status: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What one reading of a calendar gave: ``trouble`` says why it is only what was kept before,
+    ``left_out`` how many windows were too many."""
+
+    windows: tuple[Window, ...]
+    left_out: int = 0
+    trouble: str = ""
+
+
 def readings(told: datetime) -> tuple[Wall, ...]:
     """Return every instant at which a clock in London shows ``told``, earliest first.
 
@@ -89,7 +99,8 @@ def windows_of(calendar: Calendar, occurrences: Iterable[Occurrence], wall: Wall
                ) -> tuple[tuple[Window, ...], int]:
     """Return the windows that ``calendar`` announces around ``wall``, and how many were too many.
 
-    Events without length announce nothing. An id is made from calendar and beginning: an event's
+    One that is over stays for a day: its link is distrusted after it. Events without length
+    announce nothing. An id is made from calendar and beginning: an event's
     own may hold a person's address, and travels nowhere.
     """
     found: list[Window] = []
@@ -98,7 +109,7 @@ def windows_of(calendar: Calendar, occurrences: Iterable[Occurrence], wall: Wall
             continue
         start = instant(each.start, "start")
         end = instant(_end(each), "end")
-        if end <= start or end < wall or start > wall + HORIZON_S:
+        if end <= start or end < wall - 86_400.0 or start > wall + HORIZON_S:
             continue
         found.append(Window(_id(calendar, start), calendar.link, start, end, calendar.drain_s, "",
                             "calendar", calendar.id, f"{_said(each.start)}/{_said(_end(each))}"))

@@ -233,6 +233,55 @@ def refresh_wanted(windows: Iterable[Window], wall: Wall) -> Window | None:
                  if window.start - REFRESH_S <= wall < window.start), None)
 
 
+def distrusted(windows: Iterable[Window], passed: Mapping[str, Wall], most_s: float, wall: Wall
+               ) -> frozenset[str]:
+    """Return the links whose work ended less than ``most_s`` ago and that have not passed since.
+
+    ``passed`` is when each link last passed a readiness run.
+    """
+    return frozenset(each.link for each in windows if each.end <= wall < each.end + most_s
+                     and passed.get(each.link, 0.0) < each.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """A window whose work the practice would not get through well, and why. ``grave``: it begins
+    within half an hour, so a person is called."""
+
+    window: Window
+    findings: tuple[Finding, ...]
+    grave: bool
+
+
+def risks(windows: Iterable[Window], links: tuple[str, ...], fates: Mapping[str, frozenset[str]],
+          proven: Collection[str], spent: Collection[str], wall: Wall) -> tuple[Risk, ...]:
+    """Return what speaks against each window from a day before it to its end."""
+    found = []
+    for window in windows:
+        now = phase(window, wall)
+        if now in ("planned", "over"):
+            continue
+        findings = preflight(window, links, fates, proven, spent)
+        if findings:
+            found.append(Risk(window, findings, now != "checked"))
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceView:
+    """All that is known of announced work, for ``/status``. ``unread`` are calendars that could not
+    be read lately (id, why, since when), ``unreadable`` files of added windows that cannot be
+    read at all."""
+
+    plan: Plan = Plan()
+    cancelled: frozenset[str] = frozenset()
+    risks: tuple[Risk, ...] = ()
+    distrusted: frozenset[str] = frozenset()
+    unread: tuple[tuple[str, str, Wall], ...] = ()
+    unreadable: int = 0
+    left_out: int = 0
+
+
 def minutes_to_next(windows: Iterable[Window], wall: Wall) -> float | None:
     """Return the minutes until the next window begins; 0 inside one, None without any."""
     left = [max(0.0, window.start - wall) for window in windows if wall < window.end]

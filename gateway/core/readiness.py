@@ -148,6 +148,33 @@ def is_undated_due(begun: Mono, last: Mono | None, now: Mono) -> bool:
     return now - begun >= UNDATED_FIRST_S if last is None else now - last >= DAY_S
 
 
+AGAIN_S: Final = 900.0
+"""A morning that is not ready is looked at again so often until an hour after opening: what was
+mended is seen, and four runs an hour over a SIM cost some 0.1 MB."""
+
+
+def is_again_due(rules: ReadinessRules, last: Report | None, wall: Wall) -> bool:
+    """Whether the morning's run should be made again, since the last one found it not ready."""
+    if last is None or last.is_ready or not last.trusted or wall - last.at < AGAIN_S:
+        return False
+    at, _ = opening(rules, wall)
+    now = local(wall)
+    return last.day == now.date().isoformat() and _seconds(now) < (at + 1.0) * 3600.0
+
+
+def alarming(report: Report, rules: ReadinessRules, wall: Wall) -> tuple[Found, ...]:
+    """Return the grave findings that hold at ``wall``: those of this very day, if it is a day of
+    surgery. A run without a date alarms for a day."""
+    if not report.trusted:
+        return _grave(report) if wall - report.at < DAY_S else ()
+    is_today = report.day == local(wall).date().isoformat()
+    return _grave(report) if is_today and opening(rules, wall)[1] else ()
+
+
+def _grave(report: Report) -> tuple[Found, ...]:
+    return tuple(each for each in report.found if each.code in GRAVE)
+
+
 def _seconds(now: datetime) -> float:
     return now.hour * 3600.0 + now.minute * 60.0 + now.second
 

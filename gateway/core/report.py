@@ -8,8 +8,10 @@ from typing import Final
 from gateway.core.course import RampTold, SweepTold
 from gateway.core.instant import Mono, Wall
 from gateway.core.link import CARRIES, OUT_OF_USE, UNPROVED, LinkTurned
+from gateway.core.maintenance import Finding, MaintenanceView, Step, Window
 from gateway.core.mode import BoardView, ModeTurned, Transition
 from gateway.core.quota import Overlay, PlanView
+from gateway.core.readiness import ReadinessRules, Report, alarming
 from gateway.core.route import Switched
 from gateway.core.steer import ClassMoved
 from gateway.core.telemetry import (
@@ -28,10 +30,12 @@ from gateway.core.telemetry import (
     QuotaCode,
     QuotaTold,
     RampStep,
+    ReadinessTold,
     Reason,
     State,
     SwitchTold,
     VerdictTold,
+    WindowTold,
     dated,
     ms,
     state_code,
@@ -132,6 +136,14 @@ def unproven(view: BoardView, wall: Wall) -> tuple[Alarm, ...]:
         and path.link not in out and path.upstream not in down)
 
 
+def proven(view: BoardView) -> frozenset[str]:
+    """Return the links that carry and none of whose paths has lost its proof."""
+    down = {each.upstream for each in view.verdicts if each.kind == "UPSTREAM_DOWN"}
+    lapsed = {path.link for path in view.paths
+              if path.lapsed_s is not None and path.upstream not in down}
+    return frozenset(link.id for link in view.links if link.state in CARRIES) - lapsed
+
+
 def _lost_links(view: BoardView, wall: Wall) -> tuple[Alarm, ...]:
     now = view.at
     working = [link for link in view.links if link.state in CARRIES | UNPROVED | {"SUPPRESSED"}]
@@ -159,6 +171,41 @@ def quota_alarm(link: str, overlay: Overlay, since: Wall) -> Alarm:
     if overlay == "QUOTA_OUT":
         return Alarm("quota_out", "major", ms(since), link)
     return Alarm("quota_low", "minor", ms(since), link)
+
+
+def window_told(window: Window, step: Step, findings: tuple[Finding, ...]) -> WindowTold:
+    """Return the event that a step of announced work was due; its words and id stay here."""
+    return WindowTold(window.link, window.source, step, ms(window.start), ms(window.end),
+                      tuple((finding, 1) for finding in findings))
+
+
+def window_alarms(view: MaintenanceView, wall: Wall) -> tuple[Alarm, ...]:
+    """Return what about announced work a person must mend: critical where it begins within half an
+    hour and the practice would not get through it."""
+    risky = tuple(Alarm("window_at_risk", "critical" if each.grave else "major",
+                        ms(each.window.start), each.window.link) for each in view.risks)
+    refused = tuple(Alarm("window_refused", "minor", ms(each.window.start), each.window.link)
+                    for each in view.plan.refused if each.window.end > wall)
+    since = min((each[2] for each in view.unread), default=None)
+    unread = () if since is None else (Alarm("calendar_unread", "minor", ms(since)),)
+    return risky + refused + unread
+
+
+def readiness_told(report: Report) -> ReadinessTold:
+    """Return a readiness run as an event: codes and counts."""
+    codes = [each.code for each in report.found]
+    return ReadinessTold(report.cause, "ready" if report.is_ready else "not_ready",
+                         len(report.checks), report.took_s,
+                         tuple((code, codes.count(code)) for code in dict.fromkeys(codes)))
+
+
+def readiness_alarms(report: Report | None, rules: ReadinessRules, wall: Wall
+                     ) -> tuple[Alarm, ...]:
+    """Return an alarm for each thing that will not work at opening, by the newest run."""
+    if report is None:
+        return ()
+    return tuple(Alarm("not_ready", "critical", ms(report.at), each.link, each.upstream)
+                 for each in alarming(report, rules, wall))
 
 
 def alarm(code: str, wall: Wall) -> Alarm:

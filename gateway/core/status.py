@@ -27,6 +27,12 @@ in it (promise 9). Durations are seconds, ``None`` is "not known". The shape:
     plans[]    {link, month_bytes, total, whole, share, burn, days_left, overlay, barred[], counted,
                 price}: metered links, bytes of this month
     slices[]   {link, use, bytes}
+    maintenance {windows[] {id, link, start, end, drain_s, source, phase, reason, rule}, refused[]
+                {id, link, start, end, source, why}, at_risk[] {id, link, findings, grave},
+                refresh_wanted {id, link} | null, distrusted[], minutes_to_next | null, unread[]
+                {calendar, why}, unreadable, left_out} | absent
+    readiness  {day, cause, at, age_s, took_s, ready, trusted, checks, failed[] {kind, link,
+                upstream}, found[] {code, link, upstream, words}} | absent: no run since enrolment
     warm[]     {link, tenant, upstream, declared}: idle connections that a link may hold
 """
 
@@ -37,9 +43,17 @@ from gateway.core.cadence import COST_BYTES
 from gateway.core.course import CourseView
 from gateway.core.failback import share
 from gateway.core.instant import Mono, Wall
+from gateway.core.maintenance import (
+    MaintenanceView,
+    Window,
+    minutes_to_next,
+    phase,
+    refresh_wanted,
+)
 from gateway.core.marking import stamp
 from gateway.core.mode import BoardView, Silences
 from gateway.core.quota import PlanView
+from gateway.core.readiness import Report, words
 from gateway.core.steer import Figures
 
 
@@ -113,6 +127,8 @@ class Rest:
     warm: tuple[tuple[str, str, str, int], ...] = ()
     in_flight: Mapping[str, int] = field(default_factory=dict)
     plans: tuple[PlanView, ...] = ()
+    maintenance: MaintenanceView | None = None
+    readiness: Report | None = None
 
 
 def document(view: BoardView, rest: Rest) -> dict[str, object]:
@@ -136,10 +152,48 @@ def document(view: BoardView, rest: Rest) -> dict[str, object]:
         "warm": [dict(zip(("link", "tenant", "upstream", "declared"), row, strict=True))
                  for row in rest.warm],
     }
+    if rest.maintenance is not None:
+        told["maintenance"] = _maintenance(rest.maintenance, rest.wall)
+    if rest.readiness is not None:
+        told["readiness"] = _readiness(rest.readiness, rest.wall)
     for name, each in (("latency", rest.latency), ("outbox", rest.outbox), ("mqtt", rest.mqtt)):
         if each is not None:
             told[name] = asdict(each)
     return told
+
+
+def _window(window: Window) -> dict[str, object]:
+    return {"id": window.id, "link": window.link, "start": stamp(window.start),
+            "end": stamp(window.end), "source": window.source}
+
+
+def _maintenance(view: MaintenanceView, wall: Wall) -> dict[str, object]:
+    windows = view.plan.windows
+    wanted = refresh_wanted(windows, wall)
+    minutes = minutes_to_next(windows, wall)
+    return {
+        "windows": [{**_window(each), "drain_s": each.drain_s, "phase": phase(each, wall),
+                     "reason": each.reason, "rule": each.rule} for each in windows],
+        "refused": [{**_window(each.window), "why": each.why} for each in view.plan.refused],
+        "at_risk": [{"id": each.window.id, "link": each.window.link,
+                     "findings": list(each.findings), "grave": each.grave}
+                    for each in view.risks],
+        "refresh_wanted": None if wanted is None else {"id": wanted.id, "link": wanted.link},
+        "distrusted": sorted(view.distrusted),
+        "minutes_to_next": None if minutes is None else round(minutes, 1),
+        "unread": [{"calendar": name, "why": why} for name, why, _ in view.unread],
+        "unreadable": view.unreadable, "left_out": view.left_out}
+
+
+def _readiness(report: Report, wall: Wall) -> dict[str, object]:
+    return {
+        "day": report.day, "cause": report.cause, "at": stamp(report.at),
+        "age_s": round(max(0.0, wall - report.at), 1), "took_s": _round(report.took_s),
+        "ready": report.is_ready, "trusted": report.trusted, "checks": len(report.checks),
+        "failed": [{"kind": each.kind, "link": each.link, "upstream": each.upstream}
+                   for each in report.checks if each.result == "fail"],
+        "found": [{"code": each.code, "link": each.link, "upstream": each.upstream,
+                   "words": words(each)} for each in report.found]}
 
 
 def _board(view: BoardView) -> dict[str, object]:

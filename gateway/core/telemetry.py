@@ -18,7 +18,9 @@ from typing import Annotated, Final, Literal, TypeAlias, get_args
 from gateway.core.failback import RampReason, Stage
 from gateway.core.instant import Mono, Wall
 from gateway.core.link import Layer
+from gateway.core.maintenance import Finding, Source, Step
 from gateway.core.message import Cause
+from gateway.core.readiness import ReadinessCause, ReadinessCode
 from gateway.core.route import LinkState, Mode
 from gateway.core.steer import TrafficClass
 from gateway.core.verdict import VerdictKind
@@ -54,12 +56,14 @@ Reason: TypeAlias = VerdictKind | Literal["MAINTENANCE", "ROLLED_BACK", ""]
 AlarmCode: TypeAlias = Literal[
     "no_path", "one_link", "copy_stale", "store_damaged", "store_full", "keys_missing",
     "certificate", "clock", "outbox_full", "flows_on_wrong_link",
-    "quota_low", "quota_out", "backup_unproven"]
+    "quota_low", "quota_out", "backup_unproven", "window_at_risk", "window_refused",
+    "calendar_unread", "not_ready"]
+ReadinessResult: TypeAlias = Literal["ready", "not_ready"]
 QuotaCode: TypeAlias = Literal["", "quota_low", "quota_out"]
 ClockCode: TypeAlias = Literal["ntp", "rtc", "none"]
 EventKind: TypeAlias = Literal[
     "start", "stop", "link", "verdict", "mode", "switch", "class", "ramp", "flows", "quota",
-    "store", "gap"]
+    "store", "gap", "window", "readiness"]
 MessageKind: TypeAlias = Literal["birth", "presence", "state", "hb", "evt"]
 
 UNLISTED: Final = "unlisted"
@@ -68,7 +72,8 @@ CODES: Final[frozenset[str]] = frozenset(
     for registry in (
         Rank, PresenceCode, Severity, StateCode, Phase, StopCause, StartCause, StoreFile, StoreCode,
         AlarmCode, ClockCode, EventKind, MessageKind, LinkState, Mode, VerdictKind,
-        Cause, Layer, TrafficClass, Stage, RampReason)
+        Cause, Layer, TrafficClass, Stage, RampReason,
+        Finding, Source, Step, ReadinessCause, ReadinessCode, ReadinessResult)
     for code in get_args(registry)
 ) | {UNLISTED, "", "MAINTENANCE", "ROLLED_BACK", "fibre", "dsl", "cellular", "satellite",
     "other"} | {
@@ -235,6 +240,34 @@ class StoreTold:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowTold:
+    """A step of announced work on a link was due: looked at, copies wanted, drained, begun, ended.
+
+    ``start`` and ``end`` are ms UTC. The evidence of ``preflight`` and ``page`` names what speaks
+    against the links that must carry the practice meanwhile.
+    """
+
+    link: Id
+    source: Source
+    step: Step
+    start: int
+    end: int
+    evidence: Evidence = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadinessTold:
+    """A readiness run is over: ``checks`` things were tried. The evidence counts findings by code.
+    """
+
+    cause: ReadinessCause
+    result: ReadinessResult
+    checks: int
+    took_s: float
+    evidence: Evidence = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """Rows that will never come: ``n`` of them, or a whole box that had to be set aside."""
 
@@ -247,11 +280,12 @@ class Gap:
 
 Happening: TypeAlias = (
     Started | Stopped | LinkMoved | VerdictTold | ModeChanged | SwitchTold | ClassTold | RampStep
-    | FlowsTold | QuotaTold | StoreTold | Gap)
+    | FlowsTold | QuotaTold | StoreTold | WindowTold | ReadinessTold | Gap)
 KINDS: Final[dict[str, type[Happening]]] = {
     "start": Started, "stop": Stopped, "link": LinkMoved, "verdict": VerdictTold,
     "mode": ModeChanged, "switch": SwitchTold, "class": ClassTold, "ramp": RampStep,
-    "flows": FlowsTold, "quota": QuotaTold, "store": StoreTold, "gap": Gap}
+    "flows": FlowsTold, "quota": QuotaTold, "store": StoreTold, "gap": Gap,
+    "window": WindowTold, "readiness": ReadinessTold}
 _KIND_OF: Final = {shape: kind for kind, shape in KINDS.items()}
 
 

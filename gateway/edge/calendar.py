@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import icalendar
 import recurring_ical_events  # type: ignore[import-untyped]
 
-from gateway.core.calendar import HORIZON_S, Calendar, Occurrence
+from gateway.core.calendar import HORIZON_S, Calendar, Occurrence, Read, windows_of
 from gateway.core.instant import Wall
 from gateway.errors import GatewayError
 
@@ -298,3 +298,54 @@ class Kept:
                 beside.touch(mode=0o600)
                 beside.write_bytes(data)
                 beside.replace(self._folder / name)
+
+
+class Reader:
+    """Reads calendars whole: file or fetch, unrolled, and the last good copy where that fails.
+
+    ``dials`` gives the ways out that work now, best first; each is tried until one answers.
+    """
+
+    def __init__(self, state_dir: Path, dials: Callable[[], tuple[Dial, ...]]) -> None:
+        self._kept = Kept(state_dir)
+        self._dials = dials
+
+    async def read(self, calendar: Calendar, wall: Wall) -> Read:
+        """Return what ``calendar`` announces as of ``wall``; trouble is said, never raised."""
+        try:
+            body, news = await self._body(calendar)
+            found = await asyncio.to_thread(occurrences, body, wall)
+        except BadCalendar as bad:
+            return await self._again(calendar, wall, str(bad))
+        if news is not None:
+            await asyncio.to_thread(self._kept.write, calendar, news)
+        return Read(*windows_of(calendar, found, wall))
+
+    async def _body(self, calendar: Calendar) -> tuple[bytes, Fetched | None]:
+        if calendar.file:
+            body = await read_file(Path(calendar.file), calendar.bytes_max)
+            return body, Fetched(body)
+        kept = self._kept.read(calendar)
+        trouble = BadCalendar("no link works now")
+        for dial in self._dials():
+            try:
+                told = await fetch(calendar, dial, *(kept[1:] if kept else ()))
+            except BadCalendar as bad:
+                trouble = bad
+                continue
+            if told.body is not None:
+                return told.body, told
+            if kept is not None:
+                return kept[0], None
+        raise trouble
+
+    async def _again(self, calendar: Calendar, wall: Wall, trouble: str) -> Read:
+        """What the copy that was kept says, since nothing newer can be read."""
+        kept = self._kept.read(calendar)
+        if kept is None:
+            return Read((), 0, trouble)
+        try:
+            found = await asyncio.to_thread(occurrences, kept[0], wall)
+        except BadCalendar:
+            return Read((), 0, trouble)
+        return Read(*windows_of(calendar, found, wall), trouble)

@@ -148,6 +148,7 @@ class Board:
         self._episodes: Counter[str] = Counter()
         self._episode_at = dict.fromkeys(self._detectors, now)
         self._troubled = dict.fromkeys(self._detectors, False)
+        self._distrusted: frozenset[str] = frozenset()
         self._asks: Counter[tuple[str, Ask]] = Counter()
         self._modes = {
             (tenant, upstream): ModeView(tenant, upstream, "NORMAL", now, "")
@@ -240,6 +241,12 @@ class Board:
         if self._drilled and not link:
             self._course.hurry(self._drilled, Mono(self._clock.now() + HURRY_S))
         self._drilled = link
+
+    def set_windows(self, windows: tuple[Window, ...], distrusted: frozenset[str]) -> None:
+        """Take in the announced work that holds from now on, and the ``distrusted`` links: those
+        whose work is over and that no readiness run has passed since. They may prove themselves,
+        and carry nothing while another link is steady."""
+        self._windows, self._distrusted = windows, distrusted
 
     def warmed(self, link: str, is_warm: bool) -> None:
         """Take in whether ``link`` holds all the warm connections that it should."""
@@ -458,7 +465,8 @@ class Board:
                     and binding(self._windows, link, self._clock.wall()) is not None)
         windowed = windowed or link == self._drilled
         return Circumstances(windowed, alone(link, memories, STEADY),
-                             self._course.is_costly(link), locked=windowed,
+                             self._course.is_costly(link),
+                             locked=windowed or link in self._distrusted,
                              rolled_back=self._course.is_rolled_back(link))
 
     def _look(self, now: Mono) -> Look:

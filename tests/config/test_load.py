@@ -243,3 +243,33 @@ def test_one_link_or_plain_http_outside_is_a_warning(tmp_path: Path) -> None:
     found = read(tmp_path, text)
     assert any("only one" in line for line in found.warnings)
     assert any("plain http beyond this machine" in line for line in found.warnings)
+
+
+def test_readiness_fate_and_calendars_become_core_types(tmp_path: Path) -> None:
+    more = """
+[readiness]
+monday = "09:15"
+[[calendars]]
+id = "north"
+link = "fibre"
+file = "works.ics"
+"""
+    found = read(tmp_path, changed('id = "fibre"', 'id = "fibre"\nfate = ["carrier:n"]') + more)
+    assert found.fates == {"fibre": frozenset({"carrier:n"}), "sim": frozenset()}
+    assert found.readiness.monday == "09:15"
+    (calendar,) = found.calendars
+    assert calendar.file == str(tmp_path / "works.ics")
+    assert calendar.refresh_s == 3600.0
+
+
+@pytest.mark.parametrize(("more", "words"), [
+    ('[readiness]\nmonday = "8"', 'readiness.monday = "8": must be'),
+    ('[[calendars]]\nid = "n"\nlink = "fibre"\nurl = "ftp://x"', "calendars[0].url"),
+])
+def test_bad_times_and_addresses_are_named(tmp_path: Path, more: str, words: str) -> None:
+    assert any(words in line for line in mistakes(tmp_path, GOOD + more))
+
+
+def test_an_unknown_kind_of_fate_is_named(tmp_path: Path) -> None:
+    found = mistakes(tmp_path, changed('id = "fibre"', 'id = "fibre"\nfate = ["moon:n"]'))
+    assert any("links[0].fate[0]" in line and "kind:name" in line for line in found), found

@@ -89,3 +89,24 @@ def test_an_interface_that_is_not_there_is_a_warning() -> None:
                                             ("example", False)])
 def test_loopback_is_known(host: str, loop: bool) -> None:
     assert is_loopback(host) is loop
+
+
+@pytest.mark.parametrize(("table", "words"), [
+    ({}, "calendars[0].url: a calendar has either a url or a file"),
+    ({"file": "a.ics", "url": "https://x/a.ics"}, "has either a url or a file"),
+    ({"file": "a.ics", "link": "z"}, 'calendars[0].link = "z": no link has this id'),
+    ({"file": "a.ics", "ca_file": "x"}, "calendars[0].ca_file"),
+])
+def test_a_calendar_must_fit_the_rest(table: dict[str, object], words: str) -> None:
+    found = told(calendars=[{"id": "n", "link": "a", **table}])
+    assert any(words in line for line in found), found
+
+
+def test_a_backup_that_shares_the_primarys_fate_is_warned_of() -> None:
+    fates = {"a": ["exchange:X", "carrier:n"], "b": ["exchange:X"], "c": ["carrier:e"]}
+    links = [{**BASE["links"][0], "id": name, "priority": n, "fate": fate}  # type: ignore[index]
+             for n, (name, fate) in enumerate(fates.items(), 1)]
+    found = warnings(File.model_validate({**BASE, "links": links}), None)
+    assert [line for line in found if "fate" in line] == [
+        "links.fate: a and b share exchange:X: one fault takes both, so neither is a backup for "
+        "the other"]

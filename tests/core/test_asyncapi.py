@@ -35,6 +35,7 @@ from gateway.core.telemetry import (
     PresenceCode,
     QuotaTold,
     RampStep,
+    ReadinessTold,
     Row,
     Started,
     State,
@@ -42,6 +43,7 @@ from gateway.core.telemetry import (
     StoreTold,
     SwitchTold,
     VerdictTold,
+    WindowTold,
     event,
     events,
     heartbeat,
@@ -63,6 +65,8 @@ HAPPENINGS: tuple[Happening, ...] = (
     ClassTold("small", "fibre", "lte", "began", "BROWNOUT", (("cost_s", 0.9), ("other_s", 0.1))),
     RampStep("fibre", "lte", "READS", 0.01, "", 12.0, (("n", 3), ("p95_s", 0.02))),
     RampStep("fibre", "lte", "READS", 0.1, "errors"), FlowsTold("lte", "began", 2, 60.0),
+    WindowTold("fibre", "calendar", "page", 1, 2, (("unproven", 1), ("shared_fate", 1))),
+    ReadinessTold("opening", "not_ready", 24, 3.2, (("no_way", 1),)),
     Gap("b", 40, 1, 40), Gap("c", 3, lost_box=2))
 FULL_STATE = State(
     "fibre", (LinkNow("fibre", "fibre", "up", 1, False, 4.2, 0.0, 0.5, 900),),

@@ -70,7 +70,7 @@ def test_only_events_of_the_named_kind_that_were_not_cancelled_count() -> None:
 
 def test_what_is_over_beyond_the_horizon_or_too_many_is_left_out() -> None:
     far = datetime.fromtimestamp(NOW + HORIZON_S + 60, UTC)
-    old = datetime.fromtimestamp(NOW - 7200, UTC)
+    old = datetime.fromtimestamp(NOW - 86_400 - 7200, UTC)
     hour = timedelta(hours=1)
     told = [Occurrence(far, far + hour, "pew"), Occurrence(old, old + hour, "pew")]
     assert windows_of(BT, told, NOW) == ((), 0)
@@ -85,3 +85,9 @@ def test_nothing_of_an_events_words_gets_into_a_window() -> None:
     (window,), _ = windows_of(BT, (told,), NOW)
     assert "Marker" not in repr(window)
     assert window.rule == "2026-10-08T01:00 Europe/London/2026-10-08T03:00 Europe/London"
+
+
+def test_one_that_is_just_over_stays_for_a_day_since_its_link_is_distrusted_after_it() -> None:
+    old = datetime.fromtimestamp(NOW - 7200, UTC)
+    (window,), _ = windows_of(BT, [Occurrence(old, old + timedelta(hours=1), "pew")], NOW)
+    assert window.end == NOW - 3600
