@@ -26,6 +26,7 @@ import json
 import re
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections import deque
@@ -99,13 +100,15 @@ class ClinicalSystem:
     Give each link's relay a listener of its own, and every arrival tells which way it came.
     A listener called ``gpc.fibre`` is gone with ``gpc``; one without a dot with any system.
     ``pace`` scales the real provider's times (1.0: slot search 0.4 s, record 0.1 s). ``strict``
-    asks for every header of GP Connect; without it those that are there must agree.
+    asks for every header of GP Connect; without it those that are there must agree. ``tls`` are
+    the files of a certificate and its key.
     """
 
     def __init__(self, practices: Sequence[Practice], *,
                  listeners: Mapping[str, tuple[str, int]] | None = None,
                  control: tuple[str, int] | None = ("127.0.0.1", 0), strict: bool = False,
-                 pace: float = 0.1, now: Callable[[], float] = time.time) -> None:
+                 pace: float = 0.1, now: Callable[[], float] = time.time,
+                 tls: tuple[str, str] | None = None) -> None:
         self.surgeries = {here.ods: Surgery(here, now) for here in practices}
         self.arrivals: deque[Arrival] = deque(maxlen=ARRIVALS_MAX)
         self.troubles: dict[str, Trouble] = {}
@@ -113,6 +116,10 @@ class ClinicalSystem:
         self.pace = pace
         self.base = ""
         self._now = now
+        self._tls: ssl.SSLContext | None = None
+        if tls is not None:
+            self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            self._tls.load_cert_chain(*tls)
         self._addresses = dict(listeners or {"direct": ("127.0.0.1", 0)})
         self._control_address = control
         self._holders: dict[str, socket.socket] = {}
@@ -160,7 +167,8 @@ class ClinicalSystem:
         assert self._runner is not None
         for name, holder in self._holders.items():
             if name not in self._sites and _serves(name, system):
-                site = web.SockSite(self._runner, bound(holder.getsockname()[:2], holder.family))
+                site = web.SockSite(self._runner, bound(holder.getsockname()[:2], holder.family),
+                                    ssl_context=self._tls)
                 await site.start()
                 self._sites[name] = site
 
@@ -408,7 +416,8 @@ async def _run(args: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(name, over.set)
     async with ClinicalSystem(
             practices, listeners={name: _address(at) for name, at in listeners.items()},
-            control=_address(args.control), strict=args.strict, pace=args.pace) as system:
+            control=_address(args.control), strict=args.strict, pace=args.pace,
+            tls=tuple(args.tls) if args.tls else None) as system:
         sys.stdout.write(json.dumps(system.ports) + "\n")
         sys.stdout.flush()
         await over.wait()
@@ -425,6 +434,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--pace", type=float, default=0.1)
     parser.add_argument("--strict", action="store_true")
+    parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
     args = parser.parse_args(argv)
     args.listen = args.listen or ["direct=127.0.0.1:0"]
     args.practice = args.practice or ["B81001", "A20047"]

@@ -6,13 +6,10 @@ which proves nothing (the hole never dug, the surge never felt) falls short inst
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 
 from chaos.load import percentile
 from chaos.observed import Move, Sent
-
-SLACK_S: Final = 0.3
-"""A phase begins before its verbs are made: three looks of the watch, and a flight or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +50,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class NeverActive:
-    """``link`` is never made the active one in ``phase``, and none of its answers came by it."""
+    """``link`` is never made the active one in ``phase``, and from ``after_s`` on no answer comes
+    by it: connections that were open before an interception go on being honest until it is seen."""
 
     phase: str
     link: str
+    after_s: float = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +79,31 @@ class Sheds:
     p99_s: float
 
 
-Demand: TypeAlias = NoneFails | Leaves | Carries | Verdict | NeverActive | NothingTold | Sheds
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Within ``within_s`` of ``phase`` ``link`` is shown to be DOWN, or its proof as lapsed."""
+
+    phase: str
+    link: str
+    within_s: float
+
+
+Demand: TypeAlias = (NoneFails | Leaves | Carries | Verdict | NeverActive | NothingTold | Sheds
+                     | Dead)
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
     """What demands are judged by. ``verdicts`` are (kind, link); ``caught`` is, by link, what an
-    interceptor was sent: how often it was spoken to, and how often it could read a request."""
+    interceptor was sent: how often it was spoken to, and how often it could read a request.
+    ``dead`` are (when, link) at which a link was first shown to be so."""
 
     sent: Sequence[Sent]
     phase_starts: Mapping[str, float]
     moves: Sequence[Move] = ()
     verdicts: frozenset[tuple[str, str]] = frozenset()
     caught: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    dead: Sequence[tuple[float, str]] = ()
 
 
 def unmet(demands: Sequence[Demand], played: Played) -> list[str]:
@@ -116,8 +127,8 @@ def _unmet(demand: Demand, played: Played) -> list[str]:
             return [] if (kind, link) in played.verdicts else [
                 f"{kind} was never told of {link}, only " + ", ".join(
                     sorted(" of ".join(each) for each in played.verdicts))]
-        case NeverActive(phase, link):
-            return _never_active(phase, link, played)
+        case NeverActive():
+            return _never_active(demand, played)
         case NothingTold(link):
             asked, read = played.caught.get(link, (0, 0))
             if not asked:
@@ -125,6 +136,11 @@ def _unmet(demand: Demand, played: Played) -> list[str]:
             return [f"the interceptor of {link} read {read} requests"] if read else []
         case Sheds():
             return _sheds(demand, played)
+        case Dead(phase, link, within_s):
+            start = played.phase_starts.get(phase, 0.0)
+            return [] if any(name == link and start <= at <= start + within_s
+                             for at, name in played.dead) else [
+                f"{link} was not shown to be dead within {within_s} s of {phase}"]
         case _:
             assert_never(demand)
 
@@ -156,13 +172,14 @@ def _leaves(demand: Leaves, played: Played) -> list[str]:
             f"{demand.after_s} s into {demand.phase}"] if over > demand.share * len(late) else []
 
 
-def _never_active(phase: str, link: str, played: Played) -> list[str]:
+def _never_active(demand: NeverActive, played: Played) -> list[str]:
+    phase, link = demand.phase, demand.link
     start = played.phase_starts.get(phase, 0.0)
     end = min((at for at in played.phase_starts.values() if at > start), default=float("inf"))
     moved = [move for move in played.moves
              if move.what == "switch" and move.to == link and start <= move.at < end]
     came = [one for one in _in(played, phase)
-            if one.link == link and one.at > start + SLACK_S]
+            if one.link == link and one.at > start + demand.after_s]
     return ([f"{link} was made the active link in {phase}"] if moved else []) + (
         [f"{len(came)} answers came over {link} in {phase}; the first: {_name(came[0])}"]
         if came else [])

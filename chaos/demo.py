@@ -27,9 +27,10 @@ from chaos.observed import Move, Sent
 from chaos.stories import kent
 from chaos.terminal import Keys, Panel
 from chaos.traffic import Desk, round_robin
+from chaos.wanted import Wanted
 from chaos.watcher import StatusWatch
 from chaos.weather import CaptivePortal, Cut, Heal, Reset, Slow, UpstreamGone, Verb
-from chaos.world import LINKS, TENANTS, Wanted, World, api_key, upstream_id, world
+from chaos.world import LINKS, TENANTS, World, api_key, upstream_id, world
 
 DONE: Final = 0
 FAILED: Final = 1

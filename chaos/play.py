@@ -5,6 +5,7 @@ import itertools
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from random import Random
@@ -42,7 +43,7 @@ from chaos.weather import (
     UpstreamStatus,
     Verb,
 )
-from chaos.world import LINKS, TENANTS, RigName, Wanted, World, api_key, fetch, upstream_id, world
+from chaos.world import LINKS, TENANTS, RigName, World, api_key, fetch, upstream_id, world
 
 NO_BROKER: Final = ("127.0.0.1", 9)  # the watcher then dials in vain, and hears nothing
 BOOKING_EACH: Final = 25  # one request in so many is a booking
@@ -67,8 +68,10 @@ class Watch(StatusWatch):
         self.switches = 0
         self._switched_before: int | None = None
         self.verdicts: set[tuple[str, str]] = set()
+        self.dead: list[tuple[float, str]] = []
         self.cleared: list[tuple[float, str]] = []
         self._links: dict[str, str] = {}
+        self._dead: set[str] = set()
         self._cleared: set[str] = set()
 
     async def look(self) -> Mapping[str, Any]:
@@ -80,6 +83,10 @@ class Watch(StatusWatch):
                 self._switched_before = count
             self.switches = max(self.switches, count - self._switched_before)
         self.verdicts |= {(each["kind"], each["link"]) for each in said.get("verdicts", ())}
+        dead = {each["link"] for each in said.get("standby", ()) if each["lapsed_s"] is not None}
+        dead |= {each["id"] for each in said.get("links", ()) if each["state"] == "DOWN"}
+        self.dead += [(time.time(), link) for link in dead - self._dead]
+        self._dead = dead
         cleared = {each["link"] for each in said.get("steering", {}).get("cleared", ())}
         was = self._cleared
         self.cleared += [(time.time(), link) for link in cleared - was]
@@ -94,8 +101,7 @@ class Watch(StatusWatch):
 async def play(story: Story, rig: RigName, home: Path) -> Telling:
     """Play ``story``; return its telling. What does not start is told as trouble, not raised."""
     began = time.time()
-    wanted = Wanted(hold_s=story.hold_s, windows=story.windows, anchors=story.anchors,
-                    requests_max=story.requests_max)
+    wanted = replace(story.wanted, hold_s=story.hold_s, windows=story.windows)
     try:
         if rig not in story.rigs:
             raise RuntimeError(f"{rig} cannot make this weather; {' or '.join(story.rigs)} can")
@@ -107,10 +113,11 @@ async def play(story: Story, rig: RigName, home: Path) -> Telling:
             began, phases = await _perform(story, place, (watch, ear), load, desks)
             observed = await _gather(place, watch, ear, load, story)
             changes = tuple(place.changes)
+            caught: Mapping[str, tuple[int, int]] = getattr(place.rig, "caught", {})
     except (RuntimeError, OSError, ExceptionGroup) as stopped:
         nothing = Told(time.time() - began, (), (), (), ())
         return Telling(story.name, story.sentence, rig, nothing, (), trouble=_words(stopped))
-    return _telling(story, rig, observed, began, phases, watch, changes)
+    return _telling(story, rig, observed, began, phases, watch, changes, caught)
 
 
 def _words(stopped: BaseException) -> str:
@@ -151,6 +158,8 @@ async def _perform(story: Story, place: World, onlookers: tuple[Watch, BrokerWat
             for verb in phase.verbs:
                 await place.weather(verb)
             due = begin + sum(one.seconds for one in story.phases[:len(spans) + 1])
+            if phase.surge_a_second:
+                group.create_task(load.run(desks[0].surge(), phase.surge_a_second, due - 0.5))
             if phase.unread:
                 group.create_task(load.run(unread, UNREAD_A_SECOND, due - 1.0))
             await asyncio.sleep(max(0.0, due - time.time()))
@@ -318,7 +327,8 @@ def mark(sent: Sent, began: float) -> Mark:
 
 
 def _telling(story: Story, rig: str, observed: Observed, began: float, phases: tuple[Span, ...],
-             watch: Watch, changes: Sequence[tuple[float, Verb]]) -> Telling:
+             watch: Watch, changes: Sequence[tuple[float, Verb]],
+             caught: Mapping[str, tuple[int, int]]) -> Telling:
     played = [sent for sent in observed.sent if sent.phase != "before"]
     seconds = max([story.seconds, *(sent.at - began for sent in played)])
     told = Told(seconds, phases, weather_spans(changes, began, seconds),
@@ -331,7 +341,8 @@ def _telling(story: Story, rig: str, observed: Observed, began: float, phases: t
                               *not_left(story, observed.moves, changes),
                               *unmet(story.demands, Played(
                                   played, {span.words: span.start + began for span in phases},
-                                  observed.moves, frozenset(watch.verdicts)))]))
+                                  observed.moves, frozenset(watch.verdicts), caught,
+                                  tuple(watch.dead)))]))
 
 
 def _judged(number: int, one: Judgement) -> Judged:

@@ -175,7 +175,7 @@ def promise_5(observed: Observed) -> Judgement:
             wrong.append(f"{_name(sent)}: an empty answer that the clinical system never gave")
         if sent.status in (404, 410) and sent.token not in none_by:
             wrong.append(f"{_name(sent)}: {sent.status} that the clinical system never gave")
-        if sent.status == 503 and not sent.transient:
+        if sent.status == 503 and not (sent.transient or sent.throttled):
             wrong.append(f"{_name(sent)}: 503 without saying that it is not known")
     return _judge(count, wrong)
 

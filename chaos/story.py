@@ -5,10 +5,11 @@ preferred) and ``sim``, and upstreams by what the clinical system calls them: ``
 ``gpc:B81001`` for one tenant's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from chaos.demands import Demand
+from chaos.wanted import Wanted
 from chaos.weather import Verb
 
 ALWAYS: Final = frozenset({1, 2, 9})
@@ -22,6 +23,7 @@ class Phase:
     ``unread`` asks in this phase, a few times a second, for patients never read before: without a
     path they must be refused, and said to be not known. ``cut_off`` phases have no way to any
     upstream: every known read of a client that takes copies must be answered all the same.
+    ``surge_a_second`` are asked beside the load: lists of codes, which no pack names.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Phase:
     verbs: tuple[Verb, ...] = ()
     unread: bool = False
     cut_off: bool = False
+    surge_a_second: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Story:
     ``switches_max`` bounds the switches of links that the whole story may take. ``leaves_before``
     demands that traffic had left for announced work before the first cut. ``demands`` are what else
     its weather must have done (``demands.py``); ``rigs`` those that can make this weather.
-    ``anchors`` gives the gateway signed echoes where the rig carries datagrams (namespaces).
+    ``wanted`` is what its gateway's configuration has beside ``hold_s`` and ``windows``.
     ``failback_grace_s`` judges promise 7: nothing of ours comes over the backup so long after the
     gateway said that it was cleared.
     """
@@ -55,8 +58,7 @@ class Story:
     leaves_before: bool = False
     demands: tuple[Demand, ...] = ()
     rigs: tuple[str, ...] = ("namespaces", "relay", "toxiproxy")
-    anchors: bool = False
-    requests_max: int = 256
+    wanted: Wanted = field(default_factory=Wanted)
     failback_grace_s: float | None = None
 
     @property

@@ -68,6 +68,13 @@ class Desk:
         """Reads that nobody made before, each once, for as long as there are patients."""
         return (self.patient(person) for person in self.people[UNSEEN_FROM:])
 
+    def surge(self) -> Iterator[Ask]:
+        """What a program asks that everybody opened at once: lists of codes, which no pack names
+        (the clinical system has none of them, and says so)."""
+        for n in itertools.count():
+            yield Ask(self.tenant, self.r4, f"r4:{self.tenant}", self.client, "codes",
+                      f"/ValueSet/{n % 40}", headers=self._credentials(), opted_in=self.opted_in)
+
     def bookings(self) -> Iterator[Ask]:
         """Bookings, each of a slot of its own that is free at the start (one in nine is not)."""
         free = (n for n in itertools.count(3) if n % 9 != 1)

@@ -23,10 +23,13 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from chaos import broker
+from chaos.rig.dns import Names
 from chaos.rig.echo import ANCHOR
-from chaos.rig.namespaces import CONTROL_UP, Namespaces, visit
+from chaos.rig.namespaces import CONTROL_UP, RESOLVERS, Namespaces, visit
+from chaos.rig.pki import NAME, certify
 from chaos.rig.relay import Forward, Relay, RelayRig
 from chaos.rig.toxiproxy import Toxiproxies
+from chaos.wanted import Wanted
 from chaos.weather import (
     Heal,
     Rig,
@@ -71,23 +74,6 @@ class Reach:
     device: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a run asks of its gateway's configuration.
-
-    ``windows`` count from ``World.epoch``, LEAD_S after the configuration is written: a gateway
-    reads its calendar once, and must have come up by then.
-    """
-
-    hold_s: float = 4.0
-    step_s: float = 0.3
-    will_delay_s: int = 5
-    windows: tuple[tuple[str, float, float, float], ...] = ()  # link, from, to, drain_s: see epoch
-    requests_max: int = 256
-    telemetry: bool = True  # False where no broker can be had
-    anchors: bool = False  # probes by signed echoes, too; on a rig that carries datagrams alone
-
-
 def _ends_trouble(verb: Verb) -> bool:
     """Trouble counts from before it is made, and its end from after."""
     match verb:
@@ -120,13 +106,16 @@ port = {admin}
 
 [judgement]
 hold_s = {wanted.hold_s}
-
+{wanted.judgement}
 [failback]
 step_s = {wanted.step_s}
 wait_most_s = 0.0
 ''', _mqtt(wanted, reaches)]
     for reach in reaches:
         bind = f'interface = "{reach.device}"\n' if reach.device else ""
+        bind += wanted.sim if reach.link == "sim" else ""
+        if wanted.names:
+            bind += f'resolvers = ["{RESOLVERS[reach.device]}"]\n'
         parts.append(f'[[links]]\nid = "{reach.link}"\nkind = "{reach.link}"\n'
                      f"priority = {reach.priority}\n{bind}"
                      f'[[links.probes]]\nid = "broker"\nkind = "tcp"\n'
@@ -144,7 +133,9 @@ wait_most_s = 0.0
             digest = hashlib.sha256(api_key(tenant, client).encode()).hexdigest()
             parts.append(f'[[tenants.clients]]\nid = "{client}"\nkey_sha256 = "{digest}"\n'
                          f'copies = "{copies}"\n')
-    parts += [_upstream(tenant, reaches) + _r4(tenant, reaches) for tenant in TENANTS]
+    trust = f'ca_file = "{state.parent / "tls" / "upstream.pem"}"\nsni = "{NAME}"\n'
+    parts += [_upstream(tenant, reaches, wanted, trust) + _r4(tenant, reaches, wanted, trust)
+              for tenant in TENANTS]
     parts += [f'[[maintenance]]\nid = "CHG{n}"\nlink = "{link}"\nstart = "{_utc(epoch + start)}"\n'
               f'end = "{_utc(epoch + end)}"\ndrain_s = {drain_s}\n'
               for n, (link, start, end, drain_s) in enumerate(wanted.windows)]
@@ -172,25 +163,33 @@ def upstream_id(tenant: str) -> str:
     return f"gpc-{tenant}"
 
 
-def _upstream(tenant: str, reaches: Sequence[Reach]) -> str:
+def _root(wanted: Wanted, place: Place) -> str:
+    """Where an upstream stands: by its name, or by its address."""
+    scheme = "https" if wanted.tls else "http"
+    return f"{scheme}://{NAME}:{place[1]}" if wanted.names else f"{scheme}://{_at(place)}"
+
+
+def _upstream(tenant: str, reaches: Sequence[Reach], wanted: Wanted, trust: str) -> str:
     root = f"/{tenant}/STU3/1/gpconnect"
     text = (f'[[upstreams]]\nid = "{upstream_id(tenant)}"\ntenants = ["{tenant}"]\n'
-            f'base_url = "http://{_at(reaches[0].places["clinical"])}{root}"\n'
+            f'base_url = "{_root(wanted, reaches[0].places["clinical"])}{root}"\n'
             'pack = "gp-connect-stu3"\nkeep = "continuity"\npermitted_by = "demonstration"\n')
+    text += trust if wanted.tls else ""
     if not reaches[0].device:
-        urls = ", ".join(f'{reach.link} = "http://{_at(reach.places["clinical"])}{root}"'
+        urls = ", ".join(f'{reach.link} = "{_root(wanted, reach.places["clinical"])}{root}"'
                          for reach in reaches)
         text += f"base_urls = {{ {urls} }}\n"
     return text
 
 
-def _r4(tenant: str, reaches: Sequence[Reach]) -> str:
+def _r4(tenant: str, reaches: Sequence[Reach], wanted: Wanted, trust: str) -> str:
     """The tenant's second upstream: an ordinary FHIR R4 server, on listeners of its own."""
     text = (f'[[upstreams]]\nid = "r4-{tenant}"\ntenants = ["{tenant}"]\n'
-            f'base_url = "http://{_at(reaches[0].places["r4"])}/{tenant}/R4"\n'
+            f'base_url = "{_root(wanted, reaches[0].places["r4"])}/{tenant}/R4"\n'
             'pack = "fhir-r4"\nkeep = "continuity"\npermitted_by = "demonstration"\n')
+    text += trust if wanted.tls else ""
     if not reaches[0].device:
-        urls = ", ".join(f'{reach.link} = "http://{_at(reach.places["r4"])}/{tenant}/R4"'
+        urls = ", ".join(f'{reach.link} = "{_root(wanted, reach.places["r4"])}/{tenant}/R4"'
                          for reach in reaches)
         text += f"base_urls = {{ {urls} }}\n"
     return text
@@ -295,21 +294,25 @@ async def world(rig: RigName, home: Path, wanted: Wanted | None = None,
         RuntimeError: something did not start; the message says what and shows its last words.
     """
     wanted = wanted or Wanted()
+    tls = ("--tls", *map(str, certify(home / "tls"))) if wanted.tls else ()
     async with AsyncExitStack() as stack:
         made: Rig
         if rig == "namespaces":
             spaces = await stack.enter_async_context(Namespaces(*LINKS))
             inside = spaces.inside("up")
-            places = await _services(stack, home, inside, SERVICE, CONTROL_UP, patients)
+            places = await _services(stack, home, inside, SERVICE, CONTROL_UP, patients, tls)
             if wanted.anchors:
                 await _anchors(stack, home, inside)
+            if wanted.names:
+                with visit(spaces.name("up")):
+                    await _resolvers(stack)
             reaches = [Reach(link, n, SERVICE, device)
                        for n, (link, device) in enumerate(zip(LINKS, "ab", strict=True), 1)]
             stack.enter_context(visit(spaces.name("edge")))
             made = spaces
         else:
             free = dict.fromkeys(SERVICE, ("127.0.0.1", 0))
-            places = await _services(stack, home, (), free, "127.0.0.1", patients)
+            places = await _services(stack, home, (), free, "127.0.0.1", patients, tls)
             doors = {link: [Forward(name, places.get(f"{name}-{link}") or places[name])
                             for name in SERVICE] for link in LINKS}
             made, ports = await _doors(stack, rig, doors)
@@ -329,7 +332,8 @@ async def _doors(stack: AsyncExitStack, rig: RigName, doors: Mapping[str, list[F
 
 
 async def _services(stack: AsyncExitStack, home: Path, inside: tuple[str, ...],
-                    at: Mapping[str, Place], control: str, patients: int) -> dict[str, Place]:
+                    at: Mapping[str, Place], control: str, patients: int,
+                    tls: Sequence[str]) -> dict[str, Place]:
     """Start clinical system, anchor and broker; return where each listens."""
     host, port = at["clinical"]
     r4 = _at(at["r4"])
@@ -340,7 +344,7 @@ async def _services(stack: AsyncExitStack, home: Path, inside: tuple[str, ...],
         *((("gpc", "clinical", f"{host}:{port}"), ("r4", "r4", r4)) if port else ()))]
     said = await _start(stack, home / "clinical.log", (
         *inside, sys.executable, "-m", "chaos.clinical_system", *listen,
-        f"--control={control}:0", f"--patients={patients}", "--pace=0.1"))
+        f"--control={control}:0", f"--patients={patients}", "--pace=0.1", *tls))
     ports = json.loads(said)
     places: dict[str, Place] = {name.rpartition(".")[2]: (host, number)
                                 for name, number in ports.items()}
@@ -353,6 +357,15 @@ async def _services(stack: AsyncExitStack, home: Path, inside: tuple[str, ...],
     if found is not None:
         places[HAS_BROKER] = found
     return places
+
+
+async def _resolvers(stack: AsyncExitStack) -> None:
+    """Start each link's own name server: it knows the upstreams, by one name."""
+    loop = asyncio.get_running_loop()
+    for address in RESOLVERS.values():
+        transport, _ = await loop.create_datagram_endpoint(
+            lambda: Names({NAME: SERVICE["clinical"][0]}), (address, 53))
+        stack.callback(transport.close)
 
 
 async def _anchors(stack: AsyncExitStack, home: Path, inside: tuple[str, ...]) -> None:

@@ -171,7 +171,8 @@ class Namespaces:
 
     ``fibre`` and ``sim`` name the two wires; ``services`` are the addresses to give to ``up``;
     ``upstreams`` maps an upstream's id to its service address, for ``UpstreamGone``. A verb that
-    names another link raises KeyError.
+    names another link raises KeyError. ``caught`` is, by link, how often its portal was asked, and
+    how often it could read a client's request in it.
     """
 
     def __init__(self, fibre: str = "fibre", sim: str = "sim",
@@ -184,6 +185,7 @@ class Namespaces:
         self._netem = False
         self._flaps: dict[str, asyncio.Task[None]] = {}
         self._portals: dict[str, asyncio.subprocess.Process] = {}
+        self.caught: dict[str, tuple[int, int]] = {}
         self._stack = AsyncExitStack()
 
     def name(self, place: Place) -> str:
@@ -417,7 +419,13 @@ class Namespaces:
         self._portals[link] = portal
         if portal.stdout is not None:
             await portal.stdout.readline()  # one line, once it listens
+            self._group.create_task(self._listen(link, portal.stdout))
         await self._turn_rule(link, f"meta l4proto tcp redirect to :{PORTAL_PORT}")
+
+    async def _listen(self, link: str, said: asyncio.StreamReader) -> None:
+        while line := await said.readline():
+            asked, told = self.caught.get(link, (0, 0))
+            self.caught[link] = (asked + 1, told + (line == b"told\n"))
 
     async def _forward_rule(self, link: str, rule: str) -> None:
         await self._nft(self.links[link].place, _table(

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Literal, TypeAlias
 
+from chaos.rig.portal import gives_away
 from chaos.weather import (
     Bursts,
     CaptivePortal,
@@ -113,6 +114,7 @@ class Relay:
     def __init__(self, link: str, forwards: Sequence[Forward]) -> None:
         self.link = link
         self.weather: Verb = Heal(link)
+        self.asked = self.told = 0  # what its portal was asked, and told of a client's
         self._forwards = tuple(forwards)
         self._doors: dict[str, _Door] = {}
         self._group = asyncio.TaskGroup()
@@ -379,11 +381,15 @@ class Relay:
         loop = asyncio.get_running_loop()
         head = b""
         async with asyncio.timeout(CONNECT_S):
-            while b"\r\n\r\n" not in head and len(head) < CHUNK_BYTES:
-                data = await loop.sock_recv(near, CHUNK_BYTES)
-                if not data or (head + data)[:1] == b"\x16":
-                    return
-                head += data
+            try:
+                while b"\r\n\r\n" not in head and len(head) < CHUNK_BYTES:
+                    data = await loop.sock_recv(near, CHUNK_BYTES)
+                    head += data
+                    if not data or head[:1] == b"\x16":
+                        return
+            finally:
+                self.asked += bool(head)
+                self.told += gives_away(head)
             await loop.sock_sendall(near, PORTAL)
 
 
@@ -392,6 +398,11 @@ class RelayRig:
 
     def __init__(self, relays: Sequence[Relay]) -> None:
         self.relays: Final = {relay.link: relay for relay in relays}
+
+    @property
+    def caught(self) -> dict[str, tuple[int, int]]:
+        """How often each link's portal was asked, and how often a client's request was in it."""
+        return {link: (relay.asked, relay.told) for link, relay in self.relays.items()}
 
     def can(self, verb: Verb) -> bool:
         """Tell whether ``verb`` is one for a relay of ours."""

@@ -9,6 +9,7 @@ from typing import Final
 
 from chaos.demands import Leaves, NoneFails
 from chaos.story import ALWAYS, Phase, Story
+from chaos.wanted import Wanted
 from chaos.weather import Heal, Lose
 
 BAD: Final = "fibre loses 20 %"
@@ -17,12 +18,12 @@ STORY: Final = Story(
     sentence="The fibre loses each fifth packet; within 5 s what users ask has left it, "
              "no read fails, and the links are not switched to and fro.",
     phases=(
-        Phase("normal", 4.0),
-        Phase(BAD, 11.0, (Lose("fibre", 0.2),)),
-        Phase("fibre well", 5.0, (Heal("fibre"),))),
+        Phase("normal", 3.0),
+        Phase(BAD, 9.0, (Lose("fibre", 0.2),)),
+        Phase("fibre well", 3.0, (Heal("fibre"),))),
     exercises=ALWAYS,
     hold_s=2.0,
     switches_max=2,
     demands=(NoneFails(unknown=1), Leaves(BAD, "fibre", after_s=5.0)),
     rigs=("namespaces", "relay"),
-    anchors=True)
+    wanted=Wanted(anchors=True))

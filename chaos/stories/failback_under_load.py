@@ -4,6 +4,7 @@ from typing import Final
 
 from chaos.demands import Carries, NoneFails
 from chaos.story import ALWAYS, Phase, Story
+from chaos.wanted import Wanted
 from chaos.weather import Cut, Heal
 
 BACK: Final = "all back on the fibre"
@@ -12,15 +13,15 @@ STORY: Final = Story(
     sentence="The fibre dies and heals under 60 requests a second: no read fails, and from the "
              "ramp's end on nothing is left on the backup.",
     phases=(
-        Phase("normal", 3.0),
-        Phase("fibre silent", 5.0, (Cut("fibre"),)),
-        Phase("healed: hold and ramp", 9.0, (Heal("fibre"),)),
-        Phase(BACK, 5.0)),
+        Phase("normal", 2.0),
+        Phase("fibre silent", 4.0, (Cut("fibre"),)),
+        Phase("healed: hold and ramp", 8.0, (Heal("fibre"),)),
+        Phase(BACK, 4.0)),
     exercises=ALWAYS | {7},
     hold_s=2.0,
     reads_a_second=60.0,
     switches_max=2,
     demands=(NoneFails(), Carries("fibre silent", "sim", times=50),
-             Carries(BACK, "fibre", times=200)),
-    anchors=True,
+             Carries(BACK, "fibre", times=180)),
+    wanted=Wanted(anchors=True),
     failback_grace_s=0.5)

@@ -22,6 +22,7 @@ from chaos.load import Ask, Load, percentile
 from chaos.observed import Crash, Leak, Move, Observed, Seen, Sent, Weather
 from chaos.promises import LATER, PROMISES, as_json, is_good, judge
 from chaos.traffic import Desk, people, round_robin
+from chaos.wanted import Wanted
 from chaos.watcher import (
     BrokerWatch,
     Row,
@@ -34,7 +35,6 @@ from chaos.watcher import (
 from chaos.weather import Cut, Heal, Reset, SwallowReplies, UpstreamGone, Verb
 from chaos.world import (
     TENANTS,
-    Wanted,
     World,
     api_key,
     fetch,

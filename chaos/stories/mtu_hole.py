@@ -8,6 +8,7 @@ from typing import Final
 
 from chaos.demands import Carries, NoneFails, Verdict
 from chaos.story import ALWAYS, Phase, Story
+from chaos.wanted import Wanted
 from chaos.weather import Heal, MtuHole, Unplug
 
 HOLE: Final = "a hole at 1,400 bytes"
@@ -16,14 +17,15 @@ STORY: Final = Story(
     sentence="The fibre comes back and packets over 1,400 bytes vanish on it; the hole is named, "
              "and answers of 30 kB and more pass over the fibre all the same.",
     phases=(
-        Phase("normal", 3.0),
+        Phase("normal", 2.0),
         Phase("fibre unplugged", 2.0, (Unplug("fibre"),)),
-        Phase("back, with a hole", 6.0, (Heal("fibre"), MtuHole("fibre", 1400))),
-        Phase(HOLE, 8.0),
-        Phase("filled", 2.0, (Heal("fibre"),))),
+        Phase("back, with a hole", 5.0, (Heal("fibre"), MtuHole("fibre", 1400))),
+        Phase(HOLE, 5.0),
+        Phase("filled", 1.0, (Heal("fibre"),))),
     exercises=ALWAYS,
     hold_s=2.0,
-    demands=(NoneFails(), Verdict("MTU_HOLE", "fibre"),
-             Carries(HOLE, "fibre", times=5, bytes=30_000)),
+    reads_a_second=60.0,
+    demands=(NoneFails(unknown=1), Verdict("MTU_HOLE", "fibre"),
+             Carries(HOLE, "fibre", times=3, bytes=30_000)),
     rigs=("namespaces",),
-    anchors=True)
+    wanted=Wanted(anchors=True))

@@ -16,12 +16,14 @@ import pytest_asyncio
 
 from chaos.rig.namespaces import RUN_DIR, Namespaces, NeedsRoot, enter, sweep, visit, why_not
 from chaos.weather import (
+    Bursts,
     CaptivePortal,
     Cut,
     DnsLie,
     Flap,
     Heal,
     Lose,
+    MtuHole,
     OneWay,
     Reset,
     Slow,
@@ -200,7 +202,7 @@ async def test_loss_loses_about_its_share(rig: Namespaces) -> None:
     assert 20 <= back <= 80
 
 
-async def _pings(rig: Namespaces, n: int) -> tuple[int, int]:
+async def _pings(rig: Namespaces, n: int, size: int = 1) -> tuple[int, int]:
     """Send ``n`` datagrams that the name server's address echoes; count those that come back."""
     loop = asyncio.get_running_loop()
     with visit(rig.name("edge")):
@@ -208,7 +210,7 @@ async def _pings(rig: Namespaces, n: int) -> tuple[int, int]:
     asker.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"a")
     asker.setblocking(False)
     for _ in range(n):
-        await loop.sock_sendto(asker, b"?", ("10.77.100.53", 53))
+        await loop.sock_sendto(asker, b"?" * size, ("10.77.100.53", 53))
         await asyncio.sleep(0.001)
     back = 0
     with suppress(TimeoutError):
@@ -242,6 +244,28 @@ async def test_a_portal_answers_what_was_meant_for_the_upstream(rig: Namespaces)
     finally:
         await rig.apply(Heal("sim"))
     assert await reaches(rig, "sim")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_hole_swallows_what_is_larger_than_it_and_nothing_else(rig: Namespaces) -> None:
+    await rig.apply(MtuHole("fibre", 1000))
+    try:
+        assert (await _pings(rig, 5, 972))[1] == 5  # and 28 bytes of heads
+        assert (await _pings(rig, 5, 973))[1] == 0
+        assert await reaches(rig, "sim")
+    finally:
+        await rig.apply(Heal("fibre"))
+    assert (await _pings(rig, 5, 1400))[1] == 5
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_bursts_of_silence_end_with_the_heal(rig: Namespaces) -> None:
+    await rig.apply(Bursts("fibre", a_minute=600.0, mean_s=0.3, seed=2))
+    await asyncio.sleep(1.5)
+    await rig.apply(Heal("fibre"))
+    assert await reaches(rig, "fibre", within=2.0)
+    await asyncio.sleep(0.5)
+    assert await reaches(rig, "fibre")
 
 
 @pytest.mark.asyncio(loop_scope="module")

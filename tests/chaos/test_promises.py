@@ -141,6 +141,24 @@ def test_a_failure_while_no_path_works_breaks_nothing() -> None:
     assert isinstance(PROMISES[1](plus(replace(REFUSED, n=9, at=150.0))), Kept)
 
 
+def test_what_overload_may_refuse_has_not_failed_and_what_it_may_not_has() -> None:
+    shed = replace(LIVE, n=9, token="t9", status=503, answer_class="", throttled=True,
+                   body_sha="", kind="codes")
+    assert isinstance(PROMISES[1](plus(shed)), Broken)
+    assert isinstance(PROMISES[1](replace(plus(shed), may_be_shed=frozenset({"codes"}))), Kept)
+    assert isinstance(PROMISES[5](plus(replace(shed, at=150.0))), Kept)
+    assert isinstance(PROMISES[5](plus(replace(shed, at=150.0, throttled=False))), Broken)
+
+
+def test_a_proof_of_the_gateway_itself_is_no_flow_that_stayed_on_the_backup() -> None:
+    late = Seen(700.0, "sim", "gpc", "B81001", "GET", "t7", 200, "aa")
+    assert isinstance(PROMISES[7](replace(GOOD, seen=(late,))), Broken)
+    assert isinstance(PROMISES[7](replace(GOOD, seen=(replace(late, token=""),))), Kept)
+    soon = replace(GOOD, seen=(replace(late, at=410.0),))
+    assert isinstance(PROMISES[7](soon), Kept)
+    assert isinstance(PROMISES[7](replace(soon, failback_grace_s=5.0)), Broken)
+
+
 def test_evidence_is_bounded() -> None:
     many = tuple(replace(LIVE, n=n, status=0, whole=False) for n in range(100))
     judged = PROMISES[1](replace(GOOD, sent=many))

@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from chaos.rig.relay import PORTAL, SILENT, Forward, Relay, RelayRig
 from chaos.weather import (
+    Bursts,
     CaptivePortal,
     Cut,
     DnsLie,
@@ -21,6 +24,7 @@ from chaos.weather import (
     SwallowReplies,
     UpstreamStatus,
     Verb,
+    bursts,
 )
 
 only_silent = pytest.mark.skipif(not SILENT, reason="packet filters on sockets are Linux's")
@@ -176,7 +180,45 @@ async def test_a_captive_portal_answers_for_everyone(relay: Relay, echo: Echo) -
     async with asyncio.timeout(5):
         assert await reader.read() == PORTAL
     assert echo.heard == b""
+    assert (relay.asked, relay.told) == (1, 0)
     writer.close()
+
+
+@pytest.mark.parametrize(("head", "told"), [
+    (b"GET /Slot HTTP/1.1\r\nAuthorization: Bearer x\r\n\r\n", 1),
+    (b"GET /Slot HTTP/1.1\r\nSSP-From: 20", 1), (b"\x16\x03\x01\x00\xf5", 0)])
+async def test_a_portal_counts_what_gives_a_client_away(
+        relay: Relay, head: bytes, told: int) -> None:
+    relay.portal()
+    reader, writer = await dial(relay)
+    writer.write(head)
+    if writer.can_write_eof():
+        writer.write_eof()
+    async with asyncio.timeout(5):
+        await reader.read()
+    assert (relay.asked, relay.told) == (1, told)
+    writer.close()
+
+
+async def test_bursts_of_silence_come_and_go_until_healed(relay: Relay) -> None:
+    relay.burst(Bursts("fibre", a_minute=600.0, mean_s=0.1, seed=1))
+    reader, writer = await dial_patiently(relay)
+    for _ in range(5):
+        await ask(reader, writer, b"through the gaps")
+        await asyncio.sleep(0.1)
+    relay.heal()
+    await asyncio.sleep(0.5)
+    assert await ask(reader, writer, b"steady", within_s=2) == b"steady"
+    writer.close()
+
+
+def test_bursts_are_the_same_for_the_same_seed_and_as_long_and_many_as_said() -> None:
+    verb = Bursts("fibre", a_minute=30.0, mean_s=0.2, seed=5)
+    drawn = list(itertools.islice(bursts(verb), 2000))
+    assert drawn == list(itertools.islice(bursts(verb), 2000))
+    assert drawn != list(itertools.islice(bursts(replace(verb, seed=6)), 2000))
+    assert sum(calm for calm, _ in drawn) / 2000 == pytest.approx(2.0, rel=0.1)
+    assert sum(silent for _, silent in drawn) / 2000 == pytest.approx(0.2, rel=0.1)
 
 
 async def test_flapping_goes_down_and_up_until_healed(relay: Relay) -> None:

@@ -22,10 +22,11 @@ from chaos.weather import Rig, Verb
 from chaos.world import LINKS, UPSTREAM_VERBS, RigName
 
 SECONDS_MAX: Final = 45.0
-TOGETHER_MAX: Final = 240.0
+TOGETHER_MAX: Final = 285.0
 WANTED: Final = {"kent-maintenance", "silent-blackhole", "kent-both-links", "adastra-isolation",
                  "one-tenant-down", "flapping", "mtu-hole", "failback-under-load",
-                 "brownout", "false-alarm-month"}
+                 "brownout", "false-alarm-month", "captive-portal", "dns-dead", "demand-surge",
+                 "dead-sim"}
 
 
 @pytest.mark.parametrize("name", sorted(STORIES))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.world import LINKS, SERVICE, Reach, Wanted, configuration, fetch, world
+from chaos.wanted import Wanted
+from chaos.world import LINKS, SERVICE, Reach, configuration, fetch, world
 
 DOORS = [Reach(link, n, {name: ("127.0.0.1", 20000 + 10 * n + at)
                          for at, name in enumerate(SERVICE)}) for n, link in enumerate(LINKS, 1)]
