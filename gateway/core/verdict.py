@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeAlias
 from gateway.core.instant import Mono
 from gateway.core.likelihood import Sums, likelihood
 from gateway.core.link import Layer, LinkRules, Reading, Sample
+from gateway.core.slowness import Slowness
 
 VerdictKind: TypeAlias = Literal[
     "LINK_DOWN", "BLACKHOLE", "BROWNOUT", "ROUTE_FAULT", "DNS_FAULT", "CAPTIVE",
@@ -443,6 +444,20 @@ def _evidence(readings: Mapping[str, PathReading], now: Mono
         if reading.failing_since is not None:
             figures.append((f"for_s.{link}", round(now - reading.failing_since, 3)))
     return tuple(figures)
+
+
+def slow_upstream(before: tuple[Verdict, ...], upstream: str, slowness: Slowness,
+                  fine: bool) -> Verdict | None:
+    """Return UPSTREAM_SLOW while its answers are late and the links that bring them are ``fine``;
+    one that stands is only lifted by answers in time."""
+    if slowness.since is None:
+        return None
+    standing = next((v for v in before if (v.kind, v.upstream) == ("UPSTREAM_SLOW", upstream)),
+                    None)
+    if standing is not None or not fine:
+        return standing
+    return Verdict("UPSTREAM_SLOW", "", upstream, slowness.since, (
+        ("usual_ms", round(slowness.usual_ms)), ("now_ms", round(slowness.last_ms))))
 
 
 def dead_link(link: str, reading: Reading, now: Mono) -> Verdict | None:

@@ -57,6 +57,7 @@ from gateway.core.route import (
     steady,
 )
 from gateway.core.silence import Learned
+from gateway.core.slowness import Slowness
 from gateway.core.steer import Completion, Reach, SteerRules
 from gateway.core.verdict import (
     PathReading,
@@ -65,6 +66,7 @@ from gateway.core.verdict import (
     judge,
     link_faults,
     read_path,
+    slow_upstream,
 )
 from gateway.ports import Clock
 
@@ -144,6 +146,7 @@ class Board:
         self._proofs = Proofs()
         self._shown = PathProofs(now)
         self._drilled = ""
+        self._slownesses = {upstream: Slowness() for upstream in self._upstreams}
         self._rests: dict[str, Mono] = {}
         self._episodes: Counter[str] = Counter()
         self._episode_at = dict.fromkeys(self._detectors, now)
@@ -174,6 +177,9 @@ class Board:
             return
         self._notice_stall()
         self._box.saw(sample, self._clock.now())
+        if (sample.layer == "request" and sample.rtt_ms is not None
+                and sample.target in self._slownesses):
+            self._slownesses[sample.target].saw(sample.rtt_ms, sample.at)
         if sample.layer == "http" and sample.ok and not sample.anchor:
             self._shown.saw(sample.link, sample.target, sample.at)
         is_news = detector.see(sample) or self._is_about_a_path(sample)
@@ -503,12 +509,23 @@ class Board:
         for link, detector in self._detectors.items():
             after += link_faults(self._verdicts, link, detector.lookups, detector.rungs,
                                  detector.sums, detector.heard, after, now)
+        after += self._slow(after)
         said = changes(self._verdicts, after, now)
         self._verdicts = after
         for judged in said:
             if judged.over and judged.verdict.kind == "UPSTREAM_DOWN":
                 self._explained[judged.verdict.upstream] = now
             self._told(judged)
+
+    def _slow(self, judged: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
+        """UPSTREAM_SLOW of those that are not down, where no link that carries is in doubt."""
+        down = {v.upstream for v in judged if v.kind == "UPSTREAM_DOWN"}
+        fine = not any(v.kind == "BROWNOUT" for v in judged) and not any(
+            each.reading.overdue for each in self._detectors.values()
+            if each.memory.state in CARRIES)
+        found = (slow_upstream(self._verdicts, upstream, slowness, fine)
+                 for upstream, slowness in self._slownesses.items() if upstream not in down)
+        return tuple(verdict for verdict in found if verdict is not None)
 
     def _count_episodes(self, now: Mono) -> None:
         browned = {v.link for v in self._verdicts if v.kind == "BROWNOUT"}
@@ -539,7 +556,7 @@ class Board:
             situation = self._situation(tenant, upstream, self._course.returning(), now)
             belongs = steady(situation)
             mode = mode_of(belongs, self._preferred[0] if self._preferred else "",
-                           self._is_down(upstream))
+                           bool(self._ails(upstream)))
             cause = self._cause(mode, upstream, belongs, situation)
             if mode == before.mode:
                 continue
@@ -551,7 +568,7 @@ class Board:
         if mode == "NORMAL":
             return ""
         if mode == "DEGRADED":
-            return "UPSTREAM_DOWN"
+            return self._ails(upstream)
         preferred = self._preferred[0] if self._preferred else ""
         if preferred in situation.faulty and preferred != belongs:
             return next((v.kind for v in self._verdicts
@@ -562,6 +579,11 @@ class Board:
 
     def _is_down(self, upstream: str) -> bool:
         return any(v.kind == "UPSTREAM_DOWN" and v.upstream == upstream for v in self._verdicts)
+
+    def _ails(self, upstream: str) -> str:
+        """What degrades an upstream over every link, ``""`` if nothing does."""
+        kinds = [v.kind for v in self._verdicts if v.upstream == upstream and not v.link]
+        return "UPSTREAM_DOWN" if "UPSTREAM_DOWN" in kinds else next(iter(kinds), "")
 
     def _situation(self, tenant: str, upstream: str, behind: frozenset[str], now: Mono
                    ) -> Situation:
@@ -582,7 +604,7 @@ class Board:
         down = self._is_down(upstream)
         preferred = self._preferred[0] if self._preferred else ""
         belongs = steady(replace(situation, behind=self._course.returning()))
-        mode = mode_of(belongs, preferred, down)
+        mode = mode_of(belongs, preferred, bool(self._ails(upstream)))
         waits = tuple((link, self._hedge(link, upstream)) for link in links)
         return Standing(
             links, tuple(situation.states.items()), mode,
@@ -612,7 +634,8 @@ class Board:
         """Let one request every ``route_retry_s`` begin on a path with a verdict against it."""
         for verdict in self._verdicts:
             path = (verdict.link, upstream)
-            if verdict.upstream != upstream or verdict.kind == "TLS_INTERCEPT":
+            if (verdict.upstream != upstream or not verdict.link
+                    or verdict.kind == "TLS_INTERCEPT"):
                 continue
             last = max(self._retries.get(path, verdict.since), verdict.since)
             if now - last < self._rules.route_retry_s:

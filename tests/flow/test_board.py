@@ -590,3 +590,20 @@ async def test_an_upstream_that_asked_for_it_is_left_alone_until_then() -> None:
         assert it.board.standing(TENANT, "gpc").resting
         await it.clock.advance(2.1)
         assert not it.board.standing(TENANT, "gpc").resting
+
+
+async def test_a_slow_upstream_is_named_moves_nothing_and_degrades_its_mode() -> None:
+    async with watched(per_s=10.0) as it:
+        await it.clock.advance(10.0)
+        it.world.upstreams["gpc"].work_s = 1.5
+        await it.clock.advance(6.0)
+        assert ("UPSTREAM_SLOW", "", "gpc", False) in it.judged()
+        assert it.modes() == ["DEGRADED"]
+        standing = it.board.standing(TENANT, "gpc")
+        assert (standing.mode, standing.cause) == ("DEGRADED", "UPSTREAM_SLOW")
+        assert not standing.upstream_down
+        assert standing.links[0] == "fibre"
+        it.world.upstreams["gpc"].work_s = 0.02
+        await it.clock.advance(5.0)
+        assert it.modes() == ["DEGRADED", "NORMAL"]
+        assert it.switches() == []
