@@ -1,8 +1,9 @@
 """``practice-gateway demo``: a whole practice on this machine, to watch and to break.
 
 Without a story it starts everything, prints one ``curl`` line for each thing to try, and shows
-links, modes and requests live until Ctrl-C. With ``--story kent`` it plays the incident and says
-what came of it; ``--json`` prints that as one JSON object.
+links, modes and requests live until Ctrl-C. With ``--story NAME`` it plays the incident, on network
+namespaces where this machine has root and can make them (kent: on relays), and says what came of
+it; ``--json`` prints that as one JSON object.
 
 Exit codes: 0 done, 1 something did not start, 2 bad usage, 3 a promise was broken.
 """
@@ -15,28 +16,33 @@ import signal
 import sys
 import tempfile
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
+from chaos.__main__ import RIGS, why_not
 from chaos.load import Load, percentile
 from chaos.observed import Move, Sent
-from chaos.stories import kent
+from chaos.picture import Mark, Span
+from chaos.play import play
+from chaos.report import Telling
+from chaos.stories import STORIES, kent
 from chaos.terminal import Keys, Panel
 from chaos.traffic import Desk, round_robin
 from chaos.wanted import Wanted
 from chaos.watcher import StatusWatch
 from chaos.weather import CaptivePortal, Cut, Heal, Reset, Slow, UpstreamGone, Verb
-from chaos.world import LINKS, TENANTS, World, api_key, upstream_id, world
+from chaos.world import LINKS, TENANTS, RigName, World, api_key, upstream_id, world
 
 DONE: Final = 0
 FAILED: Final = 1
 BAD_USAGE: Final = 2
 BROKEN: Final = 3
-STORIES: Final = {"kent": kent.play}
+KENT: Final = "kent"
+NAMES: Final = (KENT, *STORIES)
 
 READS_A_SECOND: Final = 8.0
 SHOW_EVERY_S: Final = 0.5
@@ -48,12 +54,12 @@ EVENTS_SHOWN: Final = 6
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; return its exit code."""
     parser = argparse.ArgumentParser(prog="practice-gateway demo", description=__doc__)
-    parser.add_argument("--story", metavar="NAME", help=f"one of: {', '.join(STORIES)}")
+    parser.add_argument("--story", metavar="NAME", help=f"one of: {', '.join(NAMES)}")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     asked = parser.parse_args(argv)
-    if asked.story is not None and asked.story not in STORIES:
-        sys.stderr.write(f"practice-gateway demo: no story is called {asked.story}; there is: "
-                         f"{', '.join(STORIES)}\n")
+    refusal = _cannot(asked.story)
+    if refusal:
+        sys.stderr.write(f"practice-gateway demo: {refusal}\n")
         return BAD_USAGE
     with tempfile.TemporaryDirectory(prefix="practice-gateway-demo-") as home:
         try:
@@ -67,6 +73,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"practice-gateway demo: {_words(trouble)}\n")
             return FAILED
     return DONE
+
+
+def _cannot(name: str | None) -> str:
+    """Return why the story cannot be told here, or ``""``."""
+    if name is None or name == KENT:
+        return ""
+    if name not in STORIES:
+        return f"no story is called {name}; there is: {', '.join(NAMES)}"
+    return "" if _rig(name) else f"{name} cannot be told here: " + "; ".join(
+        f"{rig}: {why_not(rig)}" for rig in RIGS if rig in STORIES[name].rigs)
+
+
+def _rig(name: str) -> RigName | None:
+    """Return the rig nearest to a real network that knows the story's weather and can be had."""
+    able = [rig for rig in STORIES[name].rigs if not why_not(cast(RigName, rig))]
+    return cast(RigName, able[0]) if able else None
 
 
 def _words(trouble: Exception) -> str:
@@ -88,20 +110,51 @@ async def _story(name: str, home: Path, as_json: bool) -> int:
 
     if (this := asyncio.current_task()) is not None:  # INT cancels it already (asyncio.run)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
-    told = await STORIES[name](home, progress)
-    sys.stdout.write(json.dumps(told.document, indent=1) + "\n" if as_json
-                     else summary(told.document))
-    return DONE if told.good else BROKEN
+    if name == KENT:
+        document = (await kent.play(home, progress)).document
+    else:
+        story, rig = STORIES[name], _rig(name)
+        assert rig is not None
+        progress(f"{story.sentence} ({story.seconds:.0f} s on {rig})")
+        document = document_of(await play(story, rig, home), time.time() - began)
+    sys.stdout.write(json.dumps(document, indent=1) + "\n" if as_json else summary(document))
+    return DONE if document["good"] else BROKEN
+
+
+def document_of(telling: Telling, took_s: float) -> dict[str, Any]:
+    """Return a telling as the JSON that ``--json`` prints: figures by phase, promises, and what
+    else the story asked for and did not get (``fell_short``, "" for nothing)."""
+    promises = {str(one.promise): {
+        "held": {"held": True, "broken": False}.get(one.held, one.held),
+        "observations": one.observations, **({"evidence": [one.words]} if one.words else {})}
+        for one in telling.promises}
+    return {"story": telling.name, "sentence": telling.sentence, "rig": telling.rig,
+            "good": telling.is_whole(), "took_s": round(took_s, 1),
+            "phases": [_figures(span, telling.told.marks) for span in telling.told.phases],
+            "promises": promises, "wanted": sorted(telling.wanted),
+            "fell_short": telling.trouble}
+
+
+def _figures(phase: Span, marks: Sequence[Mark]) -> dict[str, Any]:
+    here = [mark for mark in marks if phase.start <= mark.at < phase.end]
+    kinds = Counter(mark.kind for mark in here)
+    took = [mark.took_ms for mark in here]
+    return {"phase": phase.words, "sent": len(here), "live": kinds["live"] + kinds["backup"],
+            "backup": kinds["backup"], "copy": kinds["copy"], "refused": kinds["refused"],
+            "failed": kinds["failed"], "unknown": kinds["unknown"],
+            **{name: None if (figure := percentile(took, share)) is None else round(figure, 1)
+               for name, share in (("p50_ms", 0.5), ("p99_ms", 0.99), ("max_ms", 1.0))}}
 
 
 def summary(document: dict[str, Any]) -> str:
     """Return a story's document as a page for a person."""
+    width = max([13, *(len(one["phase"]) for one in document["phases"])]) + 1
     lines = [f"Story {document['story']}: {'good' if document['good'] else 'NOT GOOD'}, "
              f"{document['took_s']} s", "",
-             f"{'phase':<14}{'sent':>6}{'live':>6}{'copy':>6}{'refused':>9}{'failed':>8}"
+             f"{'phase':<{width}}{'sent':>6}{'live':>6}{'copy':>6}{'refused':>9}{'failed':>8}"
              f"{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}"]
     for one in document["phases"]:
-        lines.append(f"{one['phase']:<14}{one['sent']:>6}{one['live']:>6}{one['copy']:>6}"
+        lines.append(f"{one['phase']:<{width}}{one['sent']:>6}{one['live']:>6}{one['copy']:>6}"
                      f"{one['refused']:>9}{one['failed']:>8}{_figure(one['p50_ms'])}"
                      f"{_figure(one['p99_ms'])}{_figure(one['max_ms'])}")
     lines.append("")
@@ -112,6 +165,7 @@ def summary(document: dict[str, Any]) -> str:
         word = {True: "held", False: "BROKEN"}.get(one["held"], one["held"])
         lines.append(f"promise {number:>2}: {word:<14}{one['observations']:>6} observations")
         lines += [f"            {words}" for words in one.get("evidence", [])]
+    lines += [f"fell short: {document['fell_short']}"] if document.get("fell_short") else []
     return "\n".join(lines) + "\n"
 
 
@@ -199,6 +253,7 @@ async def _practice(home: Path) -> None:
     async with AsyncExitStack() as stack:
         built = await stack.enter_async_context(world("relay", home, Wanted(hold_s=5.0)))
         desks = await kent.desks_of(built)
+        await built.settled()
         place = Practice(built, StatusWatch(built.status))
         place.status.told = place.moved
         load = Load(("127.0.0.1", built.port))

@@ -50,7 +50,6 @@ BOOKING_EACH: Final = 25  # one request in so many is a booking
 VOIDED_BY_BOOKING: Final = frozenset({"appointments", "slots"})
 UNREAD_A_SECOND: Final = 4.0
 SETTLE_S: Final = 1.0
-SETTLED_MOST_S: Final = 8.0
 _WORDS: Final[dict[type, str]] = {
     Cut: "cut silently", Reset: "reset", Slow: "slow", Lose: "losing packets", Flap: "flapping",
     SwallowReplies: "replies swallowed", OneWay: "one way", Unplug: "unplugged",
@@ -143,7 +142,7 @@ async def _perform(story: Story, place: World, onlookers: tuple[Watch, BrokerWat
     for desk in desks:
         for ask in desk.reads():
             await load.one(ask)
-    await _settled(place)
+    await place.settled()
     begin = max(time.time(), place.epoch) if story.windows else time.time()
     await asyncio.sleep(max(0.0, begin - time.time()))
     spans: list[Span] = []
@@ -169,16 +168,6 @@ async def _perform(story: Story, place: World, onlookers: tuple[Watch, BrokerWat
             each.cancel()
     load.close()
     return begin, tuple(spans)
-
-
-async def _settled(place: World) -> None:
-    """Wait until a start that took the first link to answer has come back to the preferred one."""
-    for _ in range(round(SETTLED_MOST_S / 0.1)):
-        said = await place.status()
-        if not said.get("steering", {}).get("returning", ()) and any(
-                link["id"] == LINKS[0] and link["active"] for link in said.get("links", ())):
-            return
-        await asyncio.sleep(0.1)
 
 
 def _questions(desks: Sequence[Desk], seed: str) -> Iterator[Ask]:

@@ -46,6 +46,7 @@ TENANTS: Final = ("B81001", "A20047")
 HAS_BROKER: Final = "has a broker"
 READY_S: Final = 20.0
 LEAD_S: Final = 5.0
+SETTLED_MOST_S: Final = 8.0
 STOP_S: Final = 35.0  # the drain's 30 s and a little
 SERVICE: Final = {"clinical": ("10.77.100.1", 8080), "r4": ("10.77.100.1", 8081),
                   "broker": ("10.77.100.2", 1883), "echo": ("10.77.100.3", 7)}
@@ -242,6 +243,15 @@ class World:
                     return time.monotonic() - began
             await asyncio.sleep(0.02)
         raise RuntimeError(f"the gateway is not ready:\n{_tail(self.log)}")
+
+    async def settled(self) -> None:
+        """Wait a while until a start that took the first link to answer is on the preferred one."""
+        for _ in range(round(SETTLED_MOST_S / 0.1)):
+            said = await self.status()
+            if not said.get("steering", {}).get("returning", ()) and any(
+                    link["id"] == LINKS[0] and link["active"] for link in said.get("links", ())):
+                return
+            await asyncio.sleep(0.1)
 
     async def kill(self) -> None:
         """kill -9."""

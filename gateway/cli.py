@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
         "Start gateway, two simulated links, a simulated clinical system and a broker, and print "
         "what to try. With --story, play one incident without a terminal; exit 3 if a promise "
         "breaks."))
-    demo.add_argument("--story", metavar="NAME", help="play an incident, such as kent")
+    demo.add_argument("--story", metavar="NAME", help="play an incident: kent, brownout, ...")
     demo.add_argument("--json", action="store_true", help="print one JSON object at the end")
     status = verbs.add_parser("status", help="what a running gateway sees", description=(
         "Ask the admin port of a running gateway: links with their verdicts, modes, store, "

@@ -1,6 +1,7 @@
 """The demo as a person meets it: it starts, its curl lines work as they stand, Ctrl-C ends it."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from chaos.demo import BAD_USAGE, main, order, summary
+from chaos.demo import BAD_USAGE, document_of, main, order, summary
+from chaos.picture import Mark, Span, Told
+from chaos.report import Judged, Telling
 from chaos.weather import CaptivePortal, Cut, Heal, Reset, Slow, UpstreamGone, Verb
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +34,45 @@ def test_the_control_port_knows_its_orders(words: list[str], verb: Verb | None) 
 def test_an_unknown_story_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--story", "atlantis"]) == BAD_USAGE
     assert "kent" in capsys.readouterr().err
+
+
+def test_a_story_whose_rig_cannot_be_had_is_bad_usage_and_says_why(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("chaos.demo.why_not",
+                        lambda rig: "" if rig == "relay" else f"no {rig} here")
+    assert main(["--story", "mtu-hole"]) == BAD_USAGE
+    assert "mtu-hole cannot be told here: namespaces: no namespaces here" in (
+        capsys.readouterr().err)
+
+
+def test_a_telling_becomes_a_document_with_figures_by_phase() -> None:
+    marks = (Mark(0.5, 2.0, "live", "fibre"), Mark(1.5, 4.0, "backup", "sim"),
+             Mark(1.6, 900.0, "unknown", ""))
+    told = Told(2.0, (Span("phase", 0.0, 1.0, "normal"), Span("phase", 1.0, 2.0, "bad")), (), (),
+                marks)
+    judged = (Judged(1, "held", 3), Judged(2, "broken", 1, "twice"), Judged(3, "not exercised", 0))
+    found = document_of(Telling("s", "A story.", "relay", told, judged, trouble="too little"), 9.0)
+    assert [one["sent"] for one in found["phases"]] == [1, 2]
+    bad = found["phases"][1]
+    assert (bad["live"], bad["backup"], bad["unknown"], bad["max_ms"]) == (1, 1, 1, 900.0)
+    assert {number: one["held"] for number, one in found["promises"].items()} == {
+        "1": True, "2": False, "3": "not exercised"}
+    assert not found["good"]
+    page = summary(found)
+    assert "BROKEN" in page
+    assert "twice" in page
+    assert "fell short: too little" in page
+
+
+@pytest.mark.full
+def test_a_story_is_played_by_the_command_that_a_person_types() -> None:
+    played = subprocess.run(
+        [sys.executable, "-m", "gateway", "demo", "--story", "dead-sim", "--json"], cwd=ROOT,
+        capture_output=True, text=True, timeout=120, check=False)
+    assert played.returncode == 0, played.stdout + played.stderr
+    told = json.loads(played.stdout)
+    assert told["good"]
+    assert sum(one["failed"] for one in told["phases"]) == 0
 
 
 def test_a_summary_names_what_was_broken_and_why() -> None:
