@@ -426,7 +426,8 @@ class Gateway:
     def _upstreams_at(self, link: Link) -> dict[str, UpstreamAt]:
         return {each.id: UpstreamAt(
             each.id, each.url_over(link.id), each.ca_file,
-            each.sni or (urlsplit(each.base_url).hostname or ""), each.certificates)
+            each.sni or (urlsplit(each.base_url).hostname or ""), each.certificates,
+            each.issuer)
             for each in self._config.upstreams}
 
     @property

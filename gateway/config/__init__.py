@@ -48,6 +48,7 @@ class Upstream:
     aliases: tuple[str, ...] = ()
     certificates: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     canary: bool = True
+    issuer: str = ""
 
     def url_over(self, link: str) -> str:
         """Return the service root as reached over ``link``."""
@@ -264,7 +265,7 @@ class _Reader:
             upstream.id, upstream.tenants, upstream.base_url, upstream.pack, upstream.base_urls,
             upstream.keep, upstream.permitted_by, self.there(upstream.ca_file, (*here, "ca_file")),
             upstream.sni, upstream.forwarded, upstream.aliases, certificates,
-            upstream.canary)
+            upstream.canary, upstream.issuer)
 
     def packs(self) -> dict[str, Pack]:
         """The packs that upstreams name, each read once."""

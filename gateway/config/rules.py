@@ -263,8 +263,9 @@ def _upstream(file: File, number: int, upstream: Upstream, mistakes: Mistakes) -
         mistakes.add((*here, "permitted_by"), 'keep = "continuity" needs who permitted it, such '
                      'as "DPIA 2026-014"')
     schemes = {urlsplit(url).scheme for url in (upstream.base_url, *upstream.base_urls.values())}
-    if "https" not in schemes and (upstream.certificates or upstream.ca_file or upstream.sni):
-        mistakes.add((*here, "base_url"), "certificates, ca_file and sni need https",
+    if "https" not in schemes and (upstream.certificates or upstream.ca_file or upstream.sni
+                                    or upstream.issuer):
+        mistakes.add((*here, "base_url"), "certificates, ca_file, issuer and sni need https",
                      upstream.base_url)
 
 

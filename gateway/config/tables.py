@@ -221,6 +221,8 @@ class Upstream(Table):
     keep: Literal["off", "continuity", "http"] = Field("off", description="whether copies are kept")
     permitted_by: str = Field("", max_length=200, description="who permitted the copy")
     ca_file: str = Field("", description="PEM of its CA; empty: the system's")
+    issuer: str = Field("", description="who must have issued its certificate: common name or "
+                        "organisation; empty: any that ca_file vouches for")
     sni: str = Field("", description="name in the TLS handshake and certificate; empty: the host")
     canary: bool = Field(True, description="ask for its pack's canary: false where that needs a "
                          "credential there")

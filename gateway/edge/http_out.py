@@ -98,8 +98,10 @@ class UpstreamAt:
     """One upstream as this link reaches it.
 
     ``base_url`` is ``http(s)://host[:port][/path]``. ``ca_file`` (PEM) replaces the system's
-    authorities; ``sni`` is the name asked for and checked, if not the URL's host. ``certificates``
-    are the client certificates by tenant: (PEM chain, PEM key).
+    authorities; ``issuer``, if set, is the common name or organisation of who must have issued its
+    certificate, checked before the first byte of a request; ``sni`` is the name asked for and
+    checked, if not the URL's host. ``certificates`` are the client certificates by tenant: (PEM
+    chain, PEM key).
     """
 
     id: str
@@ -107,6 +109,7 @@ class UpstreamAt:
     ca_file: str = ""
     sni: str = ""
     certificates: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    issuer: str = ""
 
 
 class _Base:
@@ -203,7 +206,8 @@ class LinkSender:
         slot = self._take_slot(outbound)
         if slot is None:
             return NeverLeft(self._link.id, "busy")
-        attempt, sent_at = Attempt(outbound.method), self._clock.now()
+        issuer = self._upstreams[outbound.upstream].issuer
+        attempt, sent_at = Attempt(outbound.method, issuer), self._clock.now()
         outcome: Outcome | None = None
         unwatch = self.gates.watch(attempt, outbound.upstream, tell)
         try:
@@ -238,7 +242,8 @@ class LinkSender:
         for _ in range(n):  # not until there are n: an upstream may close each one as it comes
             if connector.idle(key) >= n or connector.closed:
                 break
-            attempt, sent_at = Attempt("GET"), self._clock.now()
+            attempt = Attempt("GET", self._upstreams[upstream].issuer)
+            sent_at = self._clock.now()
             request = self._standby_request(tenant, upstream, attempt)
             try:
                 await connector.open_standby(request, _timeouts(connect_s))

@@ -14,6 +14,7 @@ the aiohttp they were written against (3.14, links.md §17):
 import asyncio
 import inspect
 import select
+import ssl
 from typing import Any, Final, Literal, TypeAlias
 
 import aiohttp
@@ -43,10 +44,12 @@ class Attempt:
     ``handed_over`` is the flag: False means that not a byte was given to any connection.
     ``reused`` tells that the connection came from the pool, ``heard`` that a byte of a reply came,
     ``lost`` that the connection ended and ``trouble`` with what (None: it was closed in order).
-    ``steps`` are the steps of connecting with the time each began.
+    ``steps`` are the steps of connecting with the time each began. ``issuer``, if any, is who must
+    have issued the certificate that is shown.
     """
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str, issuer: str = "") -> None:
+        self.issuer = issuer
         self.steps: list[tuple[Step, Mono]] = []
         self.handed_over = False
         self.reused = False
@@ -294,6 +297,10 @@ class LinkConnector(aiohttp.TCPConnector):
 
         transport, tap = await super()._wrap_create_connection(
             made, *args[1:], req=req, **kwargs)
+        if req.is_ssl() and attempt.issuer and attempt.issuer not in issuers(transport):
+            transport.abort()
+            raise aiohttp.ClientConnectorCertificateError(
+                req.connection_key, ssl.CertificateError("another issuer"))
         attempt.steps.append(("secured", clock.now()))
         if req.is_ssl():
             peer = transport.get_extra_info("peername")
@@ -307,6 +314,13 @@ class LinkConnector(aiohttp.TCPConnector):
         protocol.rest()
         self._dialler.rest(protocol.transport, idle=True)
         super()._release(key, protocol, should_close=should_close or self._retired)
+
+
+def issuers(transport: asyncio.BaseTransport) -> frozenset[str]:
+    """Return the common name and organisation of who issued the certificate that was shown."""
+    shown = transport.get_extra_info("peercert") or {}
+    return frozenset(value for part in shown.get("issuer", ()) for name, value in part
+                     if name in ("commonName", "organizationName"))
 
 
 def assert_aiohttp_is_the_one_we_know(session: aiohttp.ClientSession) -> None:

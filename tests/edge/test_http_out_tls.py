@@ -71,6 +71,23 @@ async def test_a_certificate_for_another_name_never_gets_a_byte_but_sni_may_name
             assert reply_of(await sender.send(asking())).status == 200
 
 
+async def test_a_certificate_of_another_issuer_never_gets_a_byte_although_its_ca_is_trusted(
+        ca: Ca, server: Leaf) -> None:
+    """An estate's intercepting proxy: its authority is among those that the system trusts."""
+    async with RawOrigin(tls=context(server)) as origin:
+        pinned = UpstreamAt("gpc", origin.url(), str(ca.cert), issuer="NHS Level 1D")
+        seen = list[Sample]()
+        async with sending(pinned, seen=seen) as sender:
+            assert await sender.send(asking(method="POST")) == NeverLeft("fibre", "certificate")
+            assert await sender.warm("B81001", "gpc", 1) == 0
+        assert origin.seen == []
+        assert [(each.layer, each.detail) for each in seen if not each.ok] == [
+            ("tls", "certificate")] * 2
+        right = UpstreamAt("gpc", origin.url(), str(ca.cert), issuer="practice-gateway test CA")
+        async with sending(right) as sender:
+            assert reply_of(await sender.send(asking())).status == 200
+
+
 async def test_without_a_ca_of_its_own_an_upstream_must_satisfy_the_systems(
         server: Leaf) -> None:
     async with RawOrigin(tls=context(server)) as origin, \
