@@ -13,6 +13,7 @@ import hashlib
 import logging
 import random
 import secrets
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -34,12 +35,15 @@ from gateway.core.link import Link, LinkTurned, Probe
 from gateway.core.maintenance import Finding, Plan, Step, Window, merged
 from gateway.core.mode import Transition
 from gateway.core.quota import Overlay, PlanView
+from gateway.core.readiness import Report as ReadinessReport
 from gateway.core.report import (
     alarm,
     happening,
     proven,
     quota_alarm,
     quota_told,
+    readiness_alarms,
+    readiness_told,
     state,
     unproven,
     window_alarms,
@@ -74,6 +78,7 @@ from gateway.edge import (
     maintenance_memory,
     mqtt,
     quota_file,
+    readiness_file,
 )
 from gateway.edge.admin import Admin
 from gateway.edge.black_boxes import BlackBoxes
@@ -87,6 +92,7 @@ from gateway.edge.probe import LinkProber
 from gateway.edge.record_store import RecordStore
 from gateway.edge.resolver import LinkResolver
 from gateway.edge.service import Service
+from gateway.edge.trial import LinkTrial
 from gateway.edge.tunnel import Streams, Tunnels, TunnelSettings
 from gateway.edge.vault import Vault, count_boot, records_path
 from gateway.errors import GatewayError, KeysMissing, StoreFull
@@ -99,6 +105,7 @@ from gateway.flow.maintenance import Maintenance
 from gateway.flow.names import Names
 from gateway.flow.prune import prune
 from gateway.flow.quota import Quota
+from gateway.flow.readiness import Readiness
 from gateway.flow.remember import remember
 from gateway.flow.report import Connect, Identity, Report, Sources
 from gateway.flow.serve import Policy, Serve
@@ -246,6 +253,7 @@ class Gateway:
         self._report: Report | None = None
         self._tunnels: Tunnels | None = None
         self._standby: Standby | None = None
+        self._readiness: Readiness | None = None
         self._boxes: BlackBoxes | None = None
         self._resolvers: dict[str, LinkResolver] = {}
         self._senders: dict[str, LinkSender] = {}
@@ -292,7 +300,10 @@ class Gateway:
         loops(Watch(self._board, probers, self._config.links, self._clock, self._rng,
                     self._connects(), self._alive(), self._config.cadence, self._config.rules,
                     self._small).run())
-        loops(self._canaries().run())
+        canaries = self._canaries()
+        loops(canaries.run())
+        self._readiness = self._readied(canaries, probers, vault)
+        loops(self._readiness.run())
         loops(self._drills(vault).run())
         loops(Names(self._board, self._resolvers, self._hosts, self._config.cadence,
                     self._config.rules, self._clock,
@@ -488,6 +499,41 @@ class Gateway:
         LOG.log(logging.WARNING if findings else logging.INFO, "announced work", extra={
             "id": window.id, "link": window.link, "step": step, "findings": list(findings)})
         self._tell(window_told(window, step, findings))
+
+    def planned(self) -> frozenset[str]:
+        """Return the links that have a plan."""
+        return frozenset(self._config.plans)
+
+    def free_share(self) -> float | None:
+        """Return the share of the state directory's disk that is free."""
+        try:
+            disk = shutil.disk_usage(self._config.state_dir)
+        except OSError:
+            return None
+        return disk.free / disk.total if disk.total else None
+
+    def _readied(self, canaries: Canaries, probers: dict[str, LinkProber], vault: Vault | None
+                 ) -> Readiness:
+        """Tries everything at 06:30, and each link after its announced work."""
+        config, sign = self._config, None if vault is None else vault.sign
+        ordered = sorted(config.links, key=lambda link: link.priority)
+        trials = {link.id: LinkTrial(link, self._resolvers[link.id], self._senders[link.id].dialler,
+                                     probers[link.id], self._upstreams_at(link))
+                  for link in ordered}
+
+        def told(report: ReadinessReport, passed: tuple[str, ...]) -> None:
+            LOG.log(logging.INFO if report.is_ready else logging.WARNING, "readiness", extra={
+                "cause": report.cause, "ready": report.is_ready, "passed": list(passed),
+                "found": [each.code for each in report.found]})
+            readiness_file.keep(config.state_dir, report, sign)
+            self._tell(readiness_told(report))
+            self._maintenance.passed(passed)
+            self._window_news()
+
+        return Readiness(self._board, trials, tuple(each.id for each in config.upstreams),
+                         canaries, self, config.readiness, self._clock,
+                         lambda: self._maintenance.view().distrusted, told,
+                         readiness_file.last(config.state_dir))
 
     def _window_news(self) -> None:
         if self._report is not None:
@@ -717,9 +763,13 @@ class Gateway:
         wall = self._clock.wall()
         outbox = self._outbox_now()
         alarms = (*self._alarms.values(), *(quota_alarm(*each) for each in self._quota.alarms()),
-                  *window_alarms(self._maintenance.view(), wall))
+                  *window_alarms(self._maintenance.view(), wall),
+                  *readiness_alarms(self._readied_last(), self._config.readiness, wall))
         return state(self._board.view(), alarms, outbox, self._config_hash,
                      self._clock.now() - self._begun, wall)
+
+    def _readied_last(self) -> ReadinessReport | None:
+        return None if self._readiness is None else self._readiness.last()
 
     def _outbox_now(self) -> OutboxNow:
         assert self._outbox is not None
@@ -745,7 +795,8 @@ class Gateway:
             0 if self._tunnels is None else self._tunnels.count(), self._warm(),
             in_flight={tenant.ods: self._door.in_flight(tenant.ods)
                        for tenant in self._config.tenants},
-            plans=self._quota.views(), maintenance=self._maintenance.view())
+            plans=self._quota.views(), maintenance=self._maintenance.view(),
+            readiness=self._readied_last())
         return document(self._board.view(), rest)
 
     def _warm(self) -> tuple[tuple[str, str, str, int], ...]:

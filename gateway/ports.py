@@ -7,11 +7,13 @@ Each is implemented once in ``edge`` and once, as a fake for time and chance onl
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
+from gateway.core.canary import Found
 from gateway.core.gate import Progress
 from gateway.core.instant import Mono, Wall
 from gateway.core.keeping import Drop, Keep, Kept, Key
 from gateway.core.link import Probe, Sample
 from gateway.core.message import Outbound, Outcome
+from gateway.core.readiness import Connected, Result
 from gateway.core.telemetry import Event, Row
 
 
@@ -71,3 +73,18 @@ class Broker(Protocol):
     async def publish(self, topic: str, payload: bytes, qos: int, retain: bool,
                       expiry_s: int | None) -> None: ...
     def received(self) -> AsyncIterator[tuple[str, bytes, bool]]: ...
+
+
+class Trial(Protocol):
+    """One link, tried for a readiness run. Trouble is a value; everything has an end."""
+
+    async def names(self, upstream: str) -> Result: ...
+    async def connect(self, upstream: str) -> Connected: ...
+    async def echoes(self) -> tuple[Sample, ...]: ...
+    async def ladder(self, sizes: tuple[int, ...]) -> tuple[Sample, ...]: ...
+
+
+class CanaryNow(Protocol):
+    """Sends one path's canary at once; None where its pack has none."""
+
+    async def ask(self, link: str, upstream: str) -> Found | None: ...

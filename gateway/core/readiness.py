@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
+from gateway.core.canary import Found as CanaryFound
 from gateway.core.instant import Mono, Wall
+from gateway.core.link import Sample
 from gateway.core.london import local
 
 Kind: TypeAlias = Literal[
@@ -30,6 +32,8 @@ ReadinessCause: TypeAlias = Literal["opening", "window", "asked", "undated"]
 UNDATED_FIRST_S: Final = 900.0
 """Seconds after the start: time enough for a clock to be set, early enough to be of use."""
 DAY_S: Final = 86_400.0
+SETTLE_S: Final = 20.0
+"""Seconds after the start: links have been heard by then, and upstreams tried."""
 
 WORDS: Final[dict[ReadinessCode, str]] = {
     "no_way": "{upstream} cannot be reached on any line: bookings and records from it will not "
@@ -96,6 +100,54 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Connected:
+    """How one connection went; ``ends`` is when the certificate that was shown ends."""
+
+    connect: Result
+    tls: Result
+    ends: float | None = None
+
+
+def heard(samples: Iterable[Sample]) -> Result:
+    """Return whether a link echoes: one answer of any of its probes shows that it does."""
+    told = tuple(samples)
+    return "not_configured" if not told else "pass" if any(each.ok for each in told) else "fail"
+
+
+def climbed(rungs: Iterable[Sample]) -> Result:
+    """Return what a ladder of sizes shows, smallest first: a hole is a large rung that is missed
+    three times where the smallest passes. Where none passes, the echo tells, not the ladder."""
+    told = tuple(rungs)
+    if not told:
+        return "not_configured"
+    if not told[0].ok:
+        return "unknown"
+    return "pass" if all(each.ok for each in told) else "fail"
+
+
+CANARIES: Final[dict[CanaryFound | None, Result]] = {
+    "proved": "pass", "answered": "unknown", "foreign": "fail", "failed": "fail",
+    None: "not_configured"}
+"""What a canary's end means. Another status than 200 may only want a credential."""
+
+
+def lasts(ends: float | None, rules: ReadinessRules, wall: Wall, trusted: bool) -> Result:
+    """Return whether a certificate that ends at ``ends`` is good for long enough."""
+    if ends is None:
+        return "not_configured"
+    if not trusted:
+        return "unknown"
+    return "pass" if ends - wall >= rules.certificate_days * DAY_S else "fail"
+
+
+def has_room(free_share: float | None, rules: ReadinessRules) -> Result:
+    """Return whether the disk has the share free that it should, None: nobody could say."""
+    if free_share is None:
+        return "unknown"
+    return "pass" if free_share >= rules.disk_free_share else "fail"
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What will not work, by code; ``words`` turns it into a sentence."""
 
@@ -141,6 +193,35 @@ def day_due(rules: ReadinessRules, done: str, wall: Wall) -> str:
     at, _ = opening(rules, wall)
     seconds = max(0.0, at * 3600.0 - rules.lead_s)
     return day if day != done and _seconds(now) >= seconds else ""
+
+
+def cause_due(rules: ReadinessRules, last: Report | None, begun: Mono, last_at: Mono | None,
+              distrusted: bool, trusted: bool, wall: Wall, now: Mono) -> ReadinessCause | None:
+    """Return why a run is due now, None if none is.
+
+    ``last_at`` is when the last one of this process ended. None begins in the first
+    ``SETTLE_S``: links that nobody has heard yet would all be found dead.
+    """
+    if now - begun < SETTLE_S:
+        return None
+    if not trusted:
+        return "undated" if is_undated_due(begun, last_at, now) else None
+    done = last.day if last is not None else ""
+    if day_due(rules, done, wall) or is_again_due(rules, last, wall):
+        return "opening"
+    if distrusted and (last_at is None or now - last_at >= rules.again_s):
+        return "window"
+    return None
+
+
+def day_of(cause: ReadinessCause, last: Report | None, wall: Wall) -> str:
+    """Return the local day for which a run counts: a run after a window before the morning's own
+    must not take its place."""
+    if cause == "undated":
+        return ""
+    if cause == "window":
+        return last.day if last is not None else ""
+    return local(wall).date().isoformat()
 
 
 def is_undated_due(begun: Mono, last: Mono | None, now: Mono) -> bool:

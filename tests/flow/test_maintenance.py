@@ -255,3 +255,10 @@ async def test_on_a_real_board_the_link_drains_and_returns_only_after_a_passed_r
             work.passed(["fibre"])
             await it.clock.advance(5.0)
             assert it.board.state("fibre").state == "UP"
+
+
+async def test_a_clock_that_is_not_trusted_distrusts_no_link() -> None:
+    rig = Rigged(at("2026-11-26T04:30"), (night(),))
+    rig.clock.trusted = False
+    async with running(rig):
+        assert not rig.distrusted
