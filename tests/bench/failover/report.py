@@ -15,7 +15,7 @@ from tests.bench.rig.records import Record
 FAIR: Final = (
     "All parties in one run, under one load process, the same faults at the same instants; each",
     "party is asked 100 requests/s, open loop, latencies in ms from the scheduled send time, a",
-    "client gives up after 10 s. Two cores carry everything: load, origin, anchors and all",
+    "client gives up after 10 s. The same cores carry everything: load, origin, anchors and all",
     "parties, so each party pays for the others too; kernel settings are the defaults, one worker",
     "each. Figures are of each onset, median (least-most); only ratios within one run count.",
     "Percentiles: requests sent 1 s before to 5 s after an onset; failed: of the whole run. Who",

@@ -29,7 +29,7 @@ def test_text_figures_and_picture_tell_of_every_party(name: str, tmp_path: Path)
     assert [each.name for each in (text, figures, picture)] == [
         "both.txt", "both.json", "both.svg"]
     assert text.read_text("utf-8").count("\nours ") == 1
-    assert "Two cores carry everything" in text.read_text("utf-8")
+    assert "The same cores carry everything" in text.read_text("utf-8")
     told = json.loads(figures.read_text("utf-8"))
     assert told["seed"] == 4
     assert [each["party"] for each in told["faults"][name]] == ["ours", "envoy"]
