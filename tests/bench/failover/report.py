@@ -8,7 +8,7 @@ from typing import Final
 
 from tests.bench.failover.cases import Case
 from tests.bench.failover.picture import Dot, Mark, Panel, Row, draw
-from tests.bench.failover.table import SAYS_NO, Score, Sitting, as_json, lines, score
+from tests.bench.failover.table import SAYS_NO, Score, Sitting, as_json, lines, score, was_kept
 from tests.bench.rig.figures import AFTER_S, BEFORE_S, quantile, within
 from tests.bench.rig.records import Record
 
@@ -20,9 +20,6 @@ FAIR: Final = (
     "each. Figures are of each onset, median (least-most); only ratios within one run count.",
     "Percentiles: requests sent 1 s before to 5 s after an onset; failed: of the whole run. Who",
     "was not on A when A was struck was not tried: that onset is left out of its figures.")
-
-
-FLIGHT_S: Final = 0.05  # by then the verbs of an onset have happened
 
 
 @dataclass
@@ -81,14 +78,11 @@ def _dots(records: Sequence[Record], began: float, after_s: float, dark_until: f
 
 
 def mark_of(one: Record, began: float, dark_until: float | None) -> Mark:
-    """Return how a request is drawn; with no link alive until ``dark_until`` an answer is old.
-
-    What was in flight when the dark began may have been answered still.
-    """
+    """Return how a request is drawn; ``dark_until``: when no link is alive, until then."""
     if one.kind == "copy":
         return "copy"
     if one.kind == "live":
-        if dark_until is not None and began + FLIGHT_S < one.due and one.answered < dark_until:
+        if dark_until is not None and was_kept(one, began, dark_until):
             return "old"
         return "b" if one.link == "b" else "a"
     return "no" if dark_until is not None and one.status >= SAYS_NO else "failed"

@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from tests.bench.rig.figures import BEFORE_S, Figures, measure, near, quantile, spread
+from tests.bench.rig.place import DELAY_S
 from tests.bench.rig.records import Record
 
 NEVER_S: Final = 99.0
-GIVEN: Final = frozenset({"live", "copy"})  # "live": a peer's copy says nothing of its age
+EDGE_S: Final = 0.3  # what the verbs of a busy machine take to cut both links, and to heal them
 SAYS_NO: Final = 500  # the least status that is a plain "no"
 EARLY_S: Final = 0.3  # of a dark: the acceptance asks of copies sent earlier and later
 LOOK_S: Final = 4.0  # after a heal, for those that go on refusing
@@ -101,6 +102,19 @@ def score(party: str, sittings: Sequence[Sitting], steps: Sequence[float] = (0.0
                  max(took, default=0.0), tuple(darks))
 
 
+def was_kept(one: Record, began: float, healed: float) -> bool:
+    """Tell whether an answer in the dark was an old one; a peer's copy does not say so itself.
+
+    At the edges, where a link may live still or again, only what came sooner than the origin can
+    answer is surely old.
+    """
+    if one.kind == "copy":
+        return one.answered < healed
+    inside = began + EDGE_S <= one.answered <= healed - EDGE_S
+    return (one.kind == "live" and began <= one.due and one.answered < healed
+            and (inside or one.took_s < DELAY_S))
+
+
 def _dark(records: Sequence[Record], began: float, healed: float, after: float) -> Dark:
     looked = min(healed + LOOK_S, after - BEFORE_S)  # those in flight then are the next one's
     sent = [one for one in records if began <= one.due < healed]
@@ -109,7 +123,7 @@ def _dark(records: Sequence[Record], began: float, healed: float, after: float) 
             if one.kind == "live" and healed < one.answered]
     late = [one.due - healed for one in records
             if one.kind != "live" and healed <= one.due < looked]
-    given = [one for one in sent if one.kind in GIVEN and one.answered < healed]
+    given = [one for one in sent if was_kept(one, began, healed)]
     early, later = ([one.took_s * 1000 for one in given if (one.due < began + EARLY_S) is soon]
                     for soon in (True, False))
     return Dark(tuple(one.took_s * 1000 for one in refused),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.bench.failover.table import Sitting, as_json, lines, score
+from tests.bench.failover.table import Sitting, as_json, lines, score, was_kept
 from tests.bench.rig.records import Kind, Record
 
 
@@ -132,6 +132,15 @@ def test_what_was_kept_counts_by_when_it_was_asked_and_whether_it_says_so() -> N
     assert cells["answered in the dark"] == "60 %"
     assert cells["marked as copies"] == "67 %"
     assert (cells["first 0.3 s max ms"], cells["later max ms"]) == ("200", "5")
+
+
+def test_at_the_edges_of_the_dark_only_what_no_origin_can_be_so_quick_at_is_old() -> None:
+    fresh, quick = one("nginx", 1, 10.1, 0.021), one("nginx", 2, 10.1, 0.001)
+    stalled, healing = one("nginx", 3, 10.1, 0.5), one("nginx", 4, 17.8, 0.03)
+    before, waited = one("nginx", 5, 9.9, 0.001), one("nginx", 6, 17.0, 1.5)
+    told = [was_kept(each, 10.0, 18.0)
+            for each in (fresh, quick, stalled, healing, before, waited)]
+    assert told == [False, True, True, False, False, False]
 
 
 def test_who_keeps_nothing_has_no_figures_of_copies() -> None:
