@@ -24,6 +24,6 @@ STORY: Final = Story(
     exercises=ALWAYS,
     wanted=Wanted(requests_max=28),
     switches_max=0,
-    demands=(Sheds(SURGE, sheds=("codes",), p99_s=2.0,
+    demands=(Sheds(SURGE, sheds=("codes", "slots", "appointments"), p99_s=2.0,
                    spares=("book", "record", "patient", "find", "r4-patient")),
              Carries(SURGE, "fibre", times=200)))
