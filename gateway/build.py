@@ -69,6 +69,7 @@ from gateway.core.telemetry import (
     event,
 )
 from gateway.core.verdict import Judged
+from gateway.core.want import Heard, heard
 from gateway.edge import (
     added_windows,
     calendar,
@@ -254,6 +255,7 @@ class Gateway:
         self._tunnels: Tunnels | None = None
         self._standby: Standby | None = None
         self._readiness: Readiness | None = None
+        self._orders = Heard()
         self._boxes: BlackBoxes | None = None
         self._resolvers: dict[str, LinkResolver] = {}
         self._senders: dict[str, LinkSender] = {}
@@ -535,6 +537,13 @@ class Gateway:
                          lambda: self._maintenance.view().distrusted, told,
                          readiness_file.last(config.state_dir))
 
+    def _wanted(self, payload: bytes) -> None:
+        """Take in what the network team wants: shown, and not obeyed before commands come."""
+        before = self._orders
+        self._orders = heard(before, payload, tuple(link.id for link in self._config.links))
+        if self._orders.refused != before.refused:
+            LOG.warning("an order cannot be read", extra={"refused": dict(self._orders.refused)})
+
     def _window_news(self) -> None:
         if self._report is not None:
             self._report.changed()
@@ -707,7 +716,8 @@ class Gateway:
         rules = ReportRules(config.mqtt.heartbeat_s, config.mqtt.heartbeat_metered_s,
                             self._metered)
         self._report = Report(identity, tuple(link.id for link in config.links),
-                              Sources(self._board.active, self._state, self._birth),
+                              Sources(self._board.active, self._state, self._birth,
+                                      self._wanted),
                               self._outbox, self._connect(), self._clock, self._rng, rules,
                               self._outbox.high)
         loops(self._report.run())
@@ -796,7 +806,8 @@ class Gateway:
             in_flight={tenant.ods: self._door.in_flight(tenant.ods)
                        for tenant in self._config.tenants},
             plans=self._quota.views(), maintenance=self._maintenance.view(),
-            readiness=self._readied_last())
+            readiness=self._readied_last(),
+            orders=None if self._report is None else self._orders)
         return document(self._board.view(), rest)
 
     def _warm(self) -> tuple[tuple[str, str, str, int], ...]:

@@ -38,6 +38,10 @@ _SUMMARY: Final[dict[MessageKind, str]] = {
     "evt": "Outbox rows of one box and rank; a row's key is (gw, box, rank, seq)"}
 
 
+_WANTED: Final = ("Desired settings of the network team: windows and isolated upstreams, signed; "
+                  "read, shown in /status, and not obeyed yet")
+
+
 def schema_of(shape: object) -> Schema:
     """Return the JSON Schema of a type as ``core/telemetry.py`` uses them.
 
@@ -113,17 +117,26 @@ def document() -> Schema:
     """Return the whole AsyncAPI 3.0 document (asyncapi.com, specification 3.0.0; MQTT binding
     0.2.0)."""
     schemas = payloads()
+    text: Schema = {"type": "string", "contentEncoding": "base64"}
+    want: Schema = _joined({"properties": {"kid": {"type": "string"}}}, {"body": text, "sig": text})
+    where = _channel("hb") | {"address": telemetry.want_topic("GW").replace("GW", "{gw}"),
+                              "messages": {"want": {"$ref": "#/components/messages/want"}}}
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "Practice Gateway telemetry", "version": f"1.{telemetry.VERSION}.0",
                  "description": "What one gateway tells the network team over MQTT 5. No message "
                                 "has a field that could hold a patient, a person or a URL."},
         "defaultContentType": "application/json",
-        "channels": {kind: _channel(kind) for kind in schemas},
-        "operations": {f"send_{kind}": _operation(kind) for kind in schemas},
+        "channels": {kind: _channel(kind) for kind in schemas} | {"want": where},
+        "operations": {f"send_{kind}": _operation(kind) for kind in schemas} | {"receive_want": {
+            "action": "receive", "channel": {"$ref": "#/channels/want"}, "summary": _WANTED,
+            "messages": [{"$ref": "#/channels/want/messages/want"}],
+            "bindings": {"mqtt": {"qos": 1, "retain": True, "bindingVersion": "0.2.0"}}}},
         "components": {"messages": {
             kind: {"name": kind, "title": _SUMMARY[kind], "contentType": "application/json",
-                   "payload": schema} for kind, schema in schemas.items()}}}
+                   "payload": schema} for kind, schema in schemas.items()} | {"want": {
+                "name": "want", "title": _WANTED, "contentType": "application/json",
+                "payload": want}}}}
 
 
 def _channel(kind: MessageKind) -> Schema:

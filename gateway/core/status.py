@@ -33,6 +33,8 @@ in it (promise 9). Durations are seconds, ``None`` is "not known". The shape:
                 {calendar, why}, unreadable, left_out} | absent
     readiness  {day, cause, at, age_s, took_s, ready, trusted, checks, failed[] {kind, link,
                 upstream}, found[] {code, link, upstream, words}} | absent: no run since enrolment
+    orders     {source, note, version, hash, windows[] {id, link, start, end, source}, isolate[],
+                unknown, refused {code: count}}: what dn/want says, read and not obeyed | absent
     warm[]     {link, tenant, upstream, declared}: idle connections that a link may hold
 """
 
@@ -55,6 +57,7 @@ from gateway.core.mode import BoardView, Silences
 from gateway.core.quota import PlanView
 from gateway.core.readiness import Report, words
 from gateway.core.steer import Figures
+from gateway.core.want import NOTE, Heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ class Rest:
     plans: tuple[PlanView, ...] = ()
     maintenance: MaintenanceView | None = None
     readiness: Report | None = None
+    orders: Heard | None = None
 
 
 def document(view: BoardView, rest: Rest) -> dict[str, object]:
@@ -156,6 +160,8 @@ def document(view: BoardView, rest: Rest) -> dict[str, object]:
         told["maintenance"] = _maintenance(rest.maintenance, rest.wall)
     if rest.readiness is not None:
         told["readiness"] = _readiness(rest.readiness, rest.wall)
+    if rest.orders is not None:
+        told["orders"] = _orders(rest.orders)
     for name, each in (("latency", rest.latency), ("outbox", rest.outbox), ("mqtt", rest.mqtt)):
         if each is not None:
             told[name] = asdict(each)
@@ -183,6 +189,16 @@ def _maintenance(view: MaintenanceView, wall: Wall) -> dict[str, object]:
         "minutes_to_next": None if minutes is None else round(minutes, 1),
         "unread": [{"calendar": name, "why": why} for name, why, _ in view.unread],
         "unreadable": view.unreadable, "left_out": view.left_out}
+
+
+def _orders(heard: Heard) -> dict[str, object]:
+    want = heard.want
+    return {
+        "source": "order", "note": NOTE, "version": None if want is None else want.version,
+        "hash": "" if want is None else want.hash,
+        "windows": [] if want is None else [_window(each) for each in want.windows],
+        "isolate": [] if want is None else list(want.isolate),
+        "unknown": 0 if want is None else want.unknown, "refused": dict(heard.refused)}
 
 
 def _readiness(report: Report, wall: Wall) -> dict[str, object]:

@@ -541,6 +541,15 @@ def topic(gw: str, kind: MessageKind) -> str:
     return f"gpgw/1/{gw}/up/{kind}"
 
 
+def want_topic(gw: str) -> str:
+    """Return ``gpgw/1/{gw}/dn/want``, where the network team's desired settings stand.
+
+    Raises:
+        ValueError: as ``topic``.
+    """
+    return topic(gw, "hb").removesuffix("up/hb") + "dn/want"
+
+
 def is_stale(payload: bytes, boot: int, sess: int) -> bool:
     """Tell whether a presence read back contradicts us: not online, and not newer than we are.
 

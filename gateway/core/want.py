@@ -40,6 +40,28 @@ class Want:
     unknown: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What was heard on ``dn/want`` since the start: the newest that could be read, and how many
+    could not, by code."""
+
+    want: Want | None = None
+    refused: tuple[tuple[WantCode, int], ...] = ()
+
+
+def heard(before: Heard, payload: bytes, links: tuple[str, ...]) -> Heard:
+    """Return ``before`` and ``payload``. One that cannot be read changes nothing but a count; an
+    empty one, which is how MQTT deletes what is retained, takes the want away."""
+    if not payload:
+        return Heard(None, before.refused)
+    told = parse(payload, links)
+    if isinstance(told, Want):
+        return Heard(told, before.refused)
+    counts = dict(before.refused)
+    counts[told] = counts.get(told, 0) + 1
+    return Heard(before.want, tuple(sorted(counts.items())))
+
+
 def parse(payload: bytes, links: tuple[str, ...]) -> Want | WantCode:
     """Return what ``payload`` says, or the code of the first check that it fails."""
     if len(payload) > BYTES_MAX:

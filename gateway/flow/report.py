@@ -41,6 +41,7 @@ from gateway.core.telemetry import (
     batches,
     ms,
     topic,
+    want_topic,
 )
 from gateway.errors import GatewayError
 from gateway.ports import Broker, Clock, Outbox
@@ -53,11 +54,13 @@ Connect: TypeAlias = Callable[[str, Message, tuple[str, ...]], AbstractAsyncCont
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where what is reported comes from. ``active`` is ``""`` while no link is usable."""
+    """Where what is reported comes from. ``active`` is ``""`` while no link is usable. ``wanted``
+    is told what is heard on ``dn/want``, and never raises."""
 
     active: Callable[[], str]
     state: Callable[[], State]
     birth: Callable[[], Birth]
+    wanted: Callable[[bytes], None] = lambda payload: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +276,7 @@ class Report:
         sess = self._sess
         link = line.link or self._links[sess % len(self._links)]
         will = self._presence("lost", sess)
-        heard = (topic(self._me.gw, "presence"),)
+        heard = (topic(self._me.gw, "presence"), want_topic(self._me.gw))
         async with self._connect(link, will, heard) as broker:
             await self._announce(broker, sess)
             self._found(link)
@@ -313,10 +316,13 @@ class Report:
         await self._send_state(broker, sess)
 
     async def _listen(self, broker: Broker, sess: int) -> None:
-        """Put our presence over a stale loss; ends by OSError when the connection is gone."""
-        own = topic(self._me.gw, "presence")
+        """Hear what is wanted of us, and put our presence over a stale loss; ends by OSError when
+        the connection is gone."""
+        own, wanted = topic(self._me.gw, "presence"), want_topic(self._me.gw)
         async for heard, payload, _ in broker.received():
-            if heard == own and telemetry.is_stale(payload, self._me.boot, sess):
+            if heard == wanted:
+                self._sources.wanted(payload)
+            elif heard == own and telemetry.is_stale(payload, self._me.boot, sess):
                 _log.warning("a stale presence is put right", extra={"sess": sess})
                 await _send(broker, self._presence("online", sess))
                 await self._clock.sleep(self._rules.reassert_s)

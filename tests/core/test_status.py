@@ -1,15 +1,20 @@
 """The ``/status`` document: whole, JSON, and made of codes and figures only."""
 
 import json
+from dataclasses import replace
+from typing import Any
 
 from gateway.core.course import ClassView, CourseView
 from gateway.core.failback import Clearing, Ramp
 from gateway.core.instant import Mono, Wall
+from gateway.core.maintenance import MaintenanceView, Plan, Refused, Risk, Window
 from gateway.core.mode import BoardView, LinkView, ModeView
+from gateway.core.readiness import Check, Found, Report
 from gateway.core.route import Switched
 from gateway.core.status import MqttView, OutboxView, Rest, StoreView, document
 from gateway.core.steer import Figures
 from gateway.core.verdict import Verdict
+from gateway.core.want import Heard, Want
 
 VIEW = BoardView(
     Mono(100.0),
@@ -70,3 +75,36 @@ def test_it_shows_what_classes_cost_what_comes_back_and_what_is_cleared() -> Non
         "link": "sim", "since_s": 70.0, "flows": 2, "clean_s": None, "alarmed": True}]
     assert told["warm"] == [
         {"link": "sim", "tenant": "B81001", "upstream": "gpc", "declared": 2}]
+
+
+def test_it_shows_announced_work_the_mornings_run_and_orders_that_are_not_obeyed() -> None:
+    wall = Wall(1_795_000_000.0)
+    soon = Window("CHG1", "fibre", Wall(wall + 600), Wall(wall + 1200), reason="switch")
+    lost = Window("CHG2", "sim", Wall(wall + 600), Wall(wall + 1200), source="calendar")
+    work = MaintenanceView(Plan((soon,), (Refused(lost, "last_path"),)), frozenset(),
+                           (Risk(soon, ("unproven",), True),), frozenset({"sim"}),
+                           (("bt", "answered 503", wall),))
+    run = Report("2026-11-18", "opening", Wall(wall - 60), 2.0,
+                 (Check("tls", "fibre", "gpc", "fail"), Check("echo", "sim", "", "pass")),
+                 (Found("backup_only", "fibre", "gpc"),))
+    heard = Heard(Want(7, "0" * 64, (replace(soon, source="order"),), ("adastra",)),
+                  (("MALFORMED", 2),))
+    told = document(VIEW, Rest("x", "1", 1, True, False, 1.0, wall, True, maintenance=work,
+                               readiness=run, orders=heard))
+    shown: Any = told["maintenance"]
+    assert shown["minutes_to_next"] == 10.0
+    assert shown["refresh_wanted"] == {"id": "CHG1", "link": "fibre"}
+    assert [(each["id"], each["phase"]) for each in shown["windows"]] == [("CHG1", "refreshing")]
+    assert [(each["id"], each["why"]) for each in shown["refused"]] == [("CHG2", "last_path")]
+    assert shown["at_risk"] == [
+        {"id": "CHG1", "link": "fibre", "findings": ["unproven"], "grave": True}]
+    assert shown["unread"] == [{"calendar": "bt", "why": "answered 503"}]
+    morning: Any = told["readiness"]
+    assert (morning["ready"], morning["age_s"], morning["checks"]) == (False, 60.0, 2)
+    assert morning["failed"] == [{"kind": "tls", "link": "fibre", "upstream": "gpc"}]
+    assert "only be reached over the backup line" in morning["found"][0]["words"]
+    orders: Any = told["orders"]
+    assert (orders["source"], orders["version"], orders["refused"]) == ("order", 7,
+                                                                        {"MALFORMED": 2})
+    assert "not obeyed" in orders["note"]
+    assert orders["windows"][0]["source"] == "order"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.want import BYTES_MAX, WINDOWS_MAX, Want, parse
+from gateway.core.want import BYTES_MAX, WINDOWS_MAX, Heard, Want, heard, parse
 
 LINKS = ("fibre", "sim")
 WINDOW = {"id": "CHG1", "link": "fibre", "start": 1_795_000_000_000, "end": 1_795_003_600_000}
@@ -64,3 +64,11 @@ def test_as_large_as_the_limit_and_one_byte_more() -> None:
 @given(st.binary(max_size=200))
 def test_no_bytes_crash_it(payload: bytes) -> None:
     assert parse(payload, LINKS) in ("MALFORMED", "TOO_BIG")
+
+
+def test_what_cannot_be_read_is_counted_and_takes_nothing_away() -> None:
+    good = Want(1, "0" * 64, (), ())
+    once = heard(Heard(good), b"{", ("fibre",))
+    twice = heard(heard(once, b"[]", ("fibre",)), b"x" * (BYTES_MAX + 1), ("fibre",))
+    assert twice == Heard(good, (("MALFORMED", 2), ("TOO_BIG", 1)))
+    assert heard(twice, b"", ("fibre",)) == Heard(None, twice.refused)

@@ -148,6 +148,7 @@ class Desk:
     outbox: MemoryOutbox
     active: str = "fibre"
     state: State = field(default_factory=lambda: State("fibre"))
+    wanted: list[bytes] = field(default_factory=list)
     report: Report = field(init=False)
 
     def __post_init__(self) -> None:
@@ -155,7 +156,7 @@ class Desk:
 
     def make(self, rules: ReportRules) -> None:
         sources = Sources(lambda: self.active, lambda: self.state,
-                          lambda: Birth("1.0", "", "", (), (), (), 10.0))
+                          lambda: Birth("1.0", "", "", (), (), (), 10.0), self.wanted.append)
         self.report = Report(Identity(GW, 7, IDS), ("fibre", "lte"), sources, self.outbox,
                              self.air.connect, self.clock, Random(1), rules, High())
 
@@ -462,3 +463,11 @@ async def test_a_switch_changes_the_state_that_is_told(desk: Desk) -> None:
         last = [body for _, _, kind, body in desk.air.said if kind == "state"][-1]
 
         assert last["b"]["active"] == "lte"
+
+
+async def test_what_is_wanted_of_us_is_heard_and_of_nobody_else(desk: Desk) -> None:
+    async with running(desk) as advance:
+        for name, payload in ((GW, b"ours"), ("other", b"theirs"), (GW, b"{")):
+            desk.air.heard.put_nowait((f"gpgw/1/{name}/dn/want", payload, True))
+        await advance(1.0)
+        assert desk.wanted == [b"ours", b"{"]
