@@ -32,6 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, default=0, help="that '0 failed' must count")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--slowest", type=int, default=5, help="requests to tell of, per row")
+    parser.add_argument("--delay", action="store_true",
+                        help="the primary 10 ms away, the backup 30 ms, each way")
     parser.add_argument("--home", type=Path, help="keep records, logs and configurations here")
     given = parser.parse_args(argv)
     unknown = sorted(set(given.rows) - set(ROWS))
@@ -50,7 +52,7 @@ def _row(name: str, given: argparse.Namespace, home: Path) -> list[Line]:
     home.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     options = Options(given.onsets, given.runs, given.requests, home, Random(given.seed),
-                      slowest=given.slowest, say=_say)
+                      delay=given.delay, slowest=given.slowest, say=_say)
     lines = asyncio.run(_measured(name, options))
     for line in lines:
         print(line)

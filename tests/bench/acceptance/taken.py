@@ -48,10 +48,11 @@ class Taken:
 
 
 @asynccontextmanager
-async def opened(home: Path, setting: Setting, asking: tuple[Asking, ...]) -> AsyncIterator[Open]:
+async def opened(home: Path, setting: Setting, asking: tuple[Asking, ...], far: bool = False
+                 ) -> AsyncIterator[Open]:
     """Build everything and load it: ``RATE`` requests a second, shared by the kinds asked."""
     async with AsyncExitStack() as stack:
-        where = await stack.enter_async_context(place(home))
+        where = await stack.enter_async_context(place(home, far=far))
         site = await stack.enter_async_context(ours(home / "ours", setting))
         watch = await stack.enter_async_context(watching(site.admin))
         streams = [stream(site, each, asking=each, rate=RATE / len(asking)) for each in asking]
@@ -64,7 +65,7 @@ async def take(options: Options, home: Path, fault: Fault, count: int,
                requests: int | None = None) -> Taken:
     """Strike ``count`` times, then go on until ``requests`` were asked (default: the order's)."""
     wanted = options.requests if requests is None else requests
-    async with opened(home, setting or Setting(), asking) as run:
+    async with opened(home, setting or Setting(), asking, options.delay) as run:
         onsets = await repeat(run.where.rig, run.load, fault, count, options.dice, options.say)
         left = wanted / RATE - (time.monotonic() - run.began)
         await asyncio.sleep(max(0.5, left))
