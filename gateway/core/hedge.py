@@ -106,7 +106,8 @@ class Race:
         return replace(self, attempts=(*self.attempts, attempt))
 
     def refused(self, sort: Sort) -> "Race":
-        """Return the race after the budget refused a send of that sort."""
+        """Return the race after the budget refused a send of that sort; a hedge may be asked for
+        again at the next news, which may be that of an episode."""
         return replace(self, denied=self.denied | {sort})
 
     def ended(self, index: int, outcome: Outcome) -> "Race":
@@ -119,7 +120,7 @@ class Race:
         """Return the race after the bytes of send number ``index`` were acknowledged, or not."""
         attempts = list(self.attempts)
         attempts[index] = replace(attempts[index], progress=progress)
-        return replace(self, attempts=tuple(attempts))
+        return replace(self, attempts=tuple(attempts), denied=self.denied - {"hedge"})
 
     def peeked(self, copy: bool) -> "Race":
         """Return the race after somebody looked whether there is a copy."""
@@ -132,7 +133,8 @@ class Race:
             replace(attempt, outcome=NoAnswer(attempt.link, "link_down"))
             if attempt.outcome is None and attempt.link in dead else attempt
             for attempt in self.attempts)
-        return replace(self, usable=usable, attempts=attempts, mute=mute)
+        return replace(self, usable=usable, attempts=attempts, mute=mute,
+                       denied=self.denied - {"hedge"})
 
 
 @dataclass(frozen=True, slots=True)

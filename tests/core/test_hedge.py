@@ -138,8 +138,10 @@ def test_without_budget_for_a_hedge_the_first_send_goes_on_or_the_copy_is_given(
     race = begin(replace(READ, may_copy=True), T).started("fibre", T).refused("hedge")
 
     assert decide(race, later(0.5)) == Wait(later(3.0))
-    assert decide(race.moved(0, "acked"), later(0.5)) == Wait(later(3.0))
-    assert decide(race.moved(0, "unacked"), later(0.5)) == Peek()
+    assert decide(race.moved(0, "unacked"), later(0.5)) == Start("sim")  # ask anew: a dead path
+    assert decide(race.moved(0, "acked").refused("hedge"), later(0.5)) == Wait(later(3.0))
+    assert decide(race.moved(0, "unacked").refused("hedge"), later(0.5)) == Peek()
+    assert decide(race.told(("fibre", "sim"), frozenset()), later(0.5)) == Start("sim")
     failed = race.ended(0, NoAnswer("fibre", "reset"))
     assert decide(failed, later(0.5)) == Start("sim")
 
