@@ -57,6 +57,10 @@ REPLIES_MAX: Final = 256
 ROUND_TRIPS: Final = 64
 """Round trips of anchors whose 95 % quantile counts."""
 
+RTT_LEAST_MS: Final = 10.0
+"""A shorter round trip counts as so much: three times it is 30 ms, and what is below that nobody
+feels. A busy device alone triples the 3 ms of a near exchange."""
+
 RTT_MEMORY: Final = 0.1
 """Weight of each new quantile in the link's usual one: some ten minutes at four a second."""
 
@@ -236,7 +240,7 @@ class Detector:
         self._new_trips = 0
         ranked = sorted(self._trips)
         self.rtt95_ms = ranked[int(len(ranked) * 0.95)] if len(ranked) > 1 else ranked[0]
-        middle = max(ranked[len(ranked) // 2], 1.0)  # a loopback's microseconds double for nothing
+        middle = max(ranked[len(ranked) // 2], RTT_LEAST_MS)
         if self.usual_rtt_ms is None:
             self.usual_rtt_ms = middle
         elif not self.sums.is_brown:

@@ -228,3 +228,15 @@ def test_a_link_is_mute_from_a_gate_that_fired_until_anything_is_heard() -> None
     # Bytes that left before the last answer came are no sign that the link went silent after it.
     play.detector.see(Sample("fibre", "gpc", "ack", False, Mono(5.5), Mono(6.3), detail="unacked"))
     assert not play.detector.is_mute
+
+
+@pytest.mark.parametrize(("usual_ms", "now_ms", "brown"), [
+    (3.0, 12.0, False), (3.0, 45.0, True), (20.0, 30.0, False), (20.0, 80.0, True)])
+def test_a_round_trip_three_times_its_usual_is_a_brown_out_if_anybody_could_feel_it(
+        usual_ms: float, now_ms: float, brown: bool) -> None:
+    detector = Play().detector
+    for n in range(200):
+        took, at = (usual_ms if n < 150 else now_ms), n * 0.1
+        detector.see(Sample("fibre", "north", "echo", True, Mono(at), Mono(at + took / 1000), True,
+                            took, seq=n))
+    assert detector.sums.is_brown is brown
