@@ -49,7 +49,7 @@ from gateway.core.report import (
     window_alarms,
     window_told,
 )
-from gateway.core.route import Switched
+from gateway.core.route import Switched, preference
 from gateway.core.status import MqttView, OutboxView, Rest, StoreView, document
 from gateway.core.telemetry import (
     Alarm,
@@ -127,6 +127,10 @@ HEADER_BYTES: Final = 52
 """IPv4 and TCP with time stamps: what a segment needs beside its bytes."""
 MSS_LEAST: Final = 536
 """RFC 9293 section 3.7.1: what every host must take."""
+
+FIRST_LOOK_S: Final = 1.0
+"""How long a start waits at most for its preferred link: echo, handshake and fixed page are three
+round trips of it."""
 
 NOTICE_S: Final = 0.5
 """The port goes on accepting this long after /readyz says 503, so that who watches it sees it."""
@@ -582,10 +586,12 @@ class Gateway:
         return beat
 
     async def _first_look(self) -> None:
-        """Wait until some link was heard, half a second at most: then requests find a state."""
-        until = self._clock.now() + 0.5
+        """Wait until the preferred link was proved, a second at most: then requests find a state,
+        and none goes over a backup only because that was heard first."""
+        until = self._clock.now() + FIRST_LOOK_S
+        preferred = preference(self._config.links)[0]
         while self._clock.now() < until:
-            if any(self._board.state(link.id).state == "UP" for link in self._config.links):
+            if self._board.state(preferred).state == "UP":
                 return
             await self._clock.sleep(0.01)
 

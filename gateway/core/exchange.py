@@ -330,12 +330,12 @@ def _no_answer_to_read(facts: Facts, lost: Lost) -> Question:
         return _refused(facts, 502, "security", "The clinical system's certificate is not valid. "
                         "Nothing was sent to it.", lost, "TLS_INTERCEPT")
     cause = facts.standing.cause or "NO_ANSWER"
-    if not facts.standing.links or not lost.left:
-        refused = _refused(facts, 503, "transient", "The clinical system cannot be reached and "
-                           "no copy may be served.", lost, cause)
-    elif lost.cause == "busy":
+    if lost.cause == "busy" and facts.standing.links:
         refused = _refused(facts, 503, "throttled", "Too many requests of this practice wait for "
                            "the clinical system already.", lost, cause)
+    elif not facts.standing.links or not lost.left:
+        refused = _refused(facts, 503, "transient", "The clinical system cannot be reached and "
+                           "no copy may be served.", lost, cause)
     elif lost.cause in ("timeout", "link_down"):
         refused = _refused(facts, 504, "timeout", "The clinical system did not answer in time.",
                            lost, cause)

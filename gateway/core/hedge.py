@@ -256,7 +256,9 @@ def _next(race: Race, under_way: tuple[Attempt, ...], now: Mono) -> tuple[str, M
     if under_way and not race.plan.is_read:
         return "", now
     tried = [attempt.link for attempt in race.attempts]
-    fresh = next((link for link in race.usable if link not in tried), "")
+    # Our own limit on one link is no reason to spend another's bytes: it means a slow upstream.
+    shut = race.plan.metered if _is_busy(race.attempts[-1].outcome) else frozenset()
+    fresh = next((link for link in race.usable if link not in tried and link not in shut), "")
     if under_way and "hedge" in race.denied:
         return "", now
     if under_way:
@@ -268,6 +270,10 @@ def _next(race: Race, under_way: tuple[Attempt, ...], now: Mono) -> tuple[str, M
     if fresh:
         return fresh, now
     return _second_round(race, tried, now)
+
+
+def _is_busy(outcome: Outcome | None) -> bool:
+    return isinstance(outcome, NeverLeft) and outcome.cause == "busy"
 
 
 def _hedge_due(race: Race, attempt: Attempt, onto: str) -> Mono | None:

@@ -67,8 +67,9 @@ POOLED_METERED_S: Final = 86_400.0
 """On a metered link only the upstream ends an idle connection: each new one costs a handshake."""
 CONNECTIONS_MAX: Final = 512
 """Sends at once per link: what 64 at once for each of 8 tenants can ask for."""
-PATH_CONNECTIONS_MAX: Final = 128
-"""Of these, for one tenant and upstream: a hung upstream of one leaves room for the others."""
+PATH_CONNECTIONS_MAX: Final = 256
+"""Of these, for one tenant and upstream: a hung upstream of one leaves room for the others, and one
+that takes two seconds for each of a hundred reads a second is no fault of its link."""
 FIELD_BYTES_MAX: Final = 64 * 1024
 FIELDS_MAX: Final = 256
 OUTSTANDING_S: Final = 0.1

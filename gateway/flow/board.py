@@ -352,6 +352,10 @@ class Board:
         """Return the age in seconds of the last proof that a path works, None if there is none."""
         return self._shown.age_s(link, upstream, self._clock.now())
 
+    def is_faulty(self, link: str, upstream: str) -> bool:
+        """Return whether a verdict stands against this path by itself."""
+        return any((v.link, v.upstream) == (link, upstream) for v in self._verdicts)
+
     def pace(self, link: str) -> Pace:
         """Return how freely ``link`` is asked now (``core/cadence.py``).
 

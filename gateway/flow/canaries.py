@@ -27,6 +27,10 @@ AGAIN_IDLE_S: Final = 300.0
 """After a failure it is asked again so soon; on a metered standby a failing upstream would else
 cost more than a working one."""
 
+FAULTY_S: Final = 2.0
+"""A path with a verdict against it is asked so often, so that it is not left alone for the half
+minute after which a client's own request would try it; on a metered standby ``AGAIN_IDLE_S``."""
+
 NOT_ASKED: Final = frozenset({"DOWN", "QUARANTINED", "UNKNOWN"})
 
 
@@ -35,6 +39,7 @@ class Board(Protocol):
 
     def state(self, link: str) -> LinkMemory: ...
     def pace(self, link: str) -> Pace: ...
+    def is_faulty(self, link: str, upstream: str) -> bool: ...
     def proof_age(self, link: str, upstream: str) -> float | None: ...
     def see(self, sample: Sample) -> None: ...
     def counted(self, link: str, ask: Ask) -> None: ...
@@ -87,8 +92,10 @@ class Canaries:
         if path.asked is None or memory.epoch != path.epoch:
             return True
         pace = self._board.pace(path.link)
-        every = every_s("canary", pace, self._cadence, self._rules) * path.jitter
         since = self._clock.now() - path.asked
+        if self._board.is_faulty(path.link, path.upstream):
+            return since >= (AGAIN_IDLE_S if pace == "idle" else FAULTY_S)
+        every = every_s("canary", pace, self._cadence, self._rules) * path.jitter
         if path.found != "proved":
             return since >= min(every, AGAIN_IDLE_S if pace == "idle" else AGAIN_S)
         age = self._board.proof_age(path.link, path.upstream)

@@ -158,6 +158,15 @@ def test_each_start_says_what_sort_it_is() -> None:
     assert isinstance(decide(both.refused("round"), later(ROUND_PAUSE_S)), Lost)
 
 
+def test_our_own_limit_on_a_link_spends_no_bytes_of_a_metered_one() -> None:
+    busy = NeverLeft("fibre", "busy")
+    metered = replace(READ, metered=frozenset({"sim"}), again=False)
+
+    assert decide(after(metered, busy), T) == Lost(False, "busy", 1, "fibre")
+    assert decide(after(READ, busy), T) == Start("sim")
+    assert decide(after(metered, NeverLeft("fibre", "connect")), T) == Start("sim")
+
+
 def test_where_every_link_is_mute_the_copy_is_given_before_anything_is_sent() -> None:
     mute = replace(READ, may_copy=True, mute=frozenset({"fibre", "sim"}))
     race = begin(mute, T)

@@ -186,3 +186,20 @@ async def test_a_portal_s_page_is_a_sample_against_the_path_and_a_proof_one_for_
         assert await it.clock.run(it.canaries.ask("sim", "gpc")) == "proved"
         assert it.age("sim") == 0.0
         assert await it.clock.run(it.canaries.ask("sim", "other")) is None
+
+
+async def test_a_path_with_a_verdict_against_it_is_asked_every_other_second() -> None:
+    """Else a reset of five seconds kept an upstream on the backup for thirty (route_retry_s)."""
+    async with rigged() as it:
+        for n in range(5):
+            at = Mono(it.clock.now() + n)
+            it.board.see(Sample("fibre", "gpc", "request", False, at, at, detail="reset"))
+            it.board.see(Sample("sim", "gpc", "request", True, at, at, rtt_ms=50.0, detail="200"))
+            await it.clock.advance(1.0)
+        it.board.tick()
+        assert it.board.is_faulty("fibre", "gpc")
+        it.paths["fibre"].asked.clear()
+        await it.clock.advance(2.5)
+        assert len(it.paths["fibre"].asked) == 1
+        it.board.tick()
+        assert not it.board.is_faulty("fibre", "gpc")
