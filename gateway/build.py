@@ -15,7 +15,7 @@ import random
 import secrets
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from importlib import metadata
 from pathlib import Path
@@ -100,6 +100,7 @@ from gateway.errors import GatewayError, KeysMissing, StoreFull
 from gateway.flow.board import Board, tenants_of
 from gateway.flow.canaries import Canaries
 from gateway.flow.drill import Drills
+from gateway.flow.fence import Fences
 from gateway.flow.forward import Forwarder
 from gateway.flow.ladder import Ladder
 from gateway.flow.maintenance import Maintenance
@@ -253,7 +254,7 @@ class Gateway:
         self._store_states: dict[str, str] = {}
         self._alarms: dict[tuple[str, str], Alarm] = {}
         self._unproven: set[tuple[str, str]] = set()
-        self._drilled: DrillReport | None = None
+        self._fences = Fences(self._clock)
         self._outbox: OutboxStore | None = None
         self._report: Report | None = None
         self._tunnels: Tunnels | None = None
@@ -302,18 +303,22 @@ class Gateway:
         stack.push_async_callback(carriers.close)
         serve = self._serve()
         loops = await stack.enter_async_context(_loops())
+
+        def aside(name: str, loop: Callable[[], Awaitable[None]]) -> None:
+            loops(self._fences.run(name, loop))
+
         self._open_report(stack, loops)
         loops(Watch(self._board, probers, self._config.links, self._clock, self._rng,
                     self._connects(), self._alive(), self._config.cadence, self._config.rules,
                     self._small).run())
         canaries = self._canaries()
-        loops(canaries.run())
+        aside("canaries", canaries.run)
         self._readiness = self._readied(canaries, probers, vault)
-        loops(self._readiness.run())
-        loops(self._drills(vault).run())
-        loops(Names(self._board, self._resolvers, self._hosts, self._config.cadence,
-                    self._config.rules, self._clock,
-                    lambda link: self._board.counted(link, "names")).run())
+        aside("readiness", self._readiness.run)
+        aside("drills", self._drills(vault).run)
+        aside("names", Names(
+            self._board, self._resolvers, self._hosts, self._config.cadence, self._config.rules,
+            self._clock, lambda link: self._board.counted(link, "names")).run)
         self._standby = Standby(self._board, self._senders, self._paths, self._metered,
                                 self._clock, self._config.failback.warm_most,
                                 self._small)
@@ -321,12 +326,12 @@ class Gateway:
         loops(Sweep(self._board, self._senders, lambda: self._tunnels, self._standby.declared,
                     self._config.failback.tunnel_gap_s, self._clock).run())
         loops(prune(tuple(self._records.values()), self._clock))
-        loops(Ladder(self._board, probers, self._config.links, self._clock,
-                     self._config.cadence).run())
-        loops(remember(lambda: link_memory.write_learned(
+        aside("ladder", Ladder(self._board, probers, self._config.links, self._clock,
+                               self._config.cadence).run)
+        aside("remember", lambda: remember(lambda: link_memory.write_learned(
             self._config.state_dir / GAPS, self._board.learned()), self._clock))
-        loops(self._quota.run())
-        loops(self._maintenance.run())
+        aside("quota", self._quota.run)
+        aside("maintenance", self._maintenance.run)
         await self._first_look()
         await self._open_tunnels(stack)
         self._door = Door(self._door_settings(), self._config.tenants, self._upstreams_of(),
@@ -560,8 +565,6 @@ class Gateway:
             LOG.info("drill", extra={"id": report.id, "stage": report.stage, "why": report.why,
                                      "link": report.link, "backup": report.backup})
             drill_file.keep(state_dir, report, self._clock.wall(), sign)
-            if report.is_over:
-                self._drilled = report
 
         return Drills(self._board, lambda: drill_file.take(state_dir), told,
                       lambda: Count(self._tally.requests(), self._tally.latency()),
@@ -813,7 +816,7 @@ class Gateway:
                        for tenant in self._config.tenants},
             plans=self._quota.views(), maintenance=self._maintenance.view(),
             readiness=self._readied_last(),
-            orders=None if self._report is None else self._orders)
+            orders=None if self._report is None else self._orders, loops=self._fences.view())
         return document(self._board.view(), rest)
 
     def _warm(self) -> tuple[tuple[str, str, str, int], ...]:

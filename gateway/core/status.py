@@ -35,6 +35,7 @@ in it (promise 9). Durations are seconds, ``None`` is "not known". The shape:
                 upstream}, found[] {code, link, upstream, words}} | absent: no run since enrolment
     orders     {source, note, version, hash, windows[] {id, link, start, end, source}, isolate[],
                 unknown, refused {code: count}}: what dn/want says, read and not obeyed | absent
+    loops[]    {loop, times, kind, ago_s}: loops beside the requests that met a mistake of ours
     warm[]     {link, tenant, upstream, declared}: idle connections that a link may hold
 """
 
@@ -110,6 +111,16 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class Broken:
+    """A loop that met mistakes: how many in a row, of which kind the last, and how long ago."""
+
+    loop: str
+    times: int
+    kind: str
+    ago_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Rest:
     """All of the document that does not come from the board."""
 
@@ -133,6 +144,7 @@ class Rest:
     maintenance: MaintenanceView | None = None
     readiness: Report | None = None
     orders: Heard | None = None
+    loops: tuple[Broken, ...] = ()
 
 
 def document(view: BoardView, rest: Rest) -> dict[str, object]:
@@ -149,6 +161,7 @@ def document(view: BoardView, rest: Rest) -> dict[str, object]:
                       for tenant, count in sorted(rest.in_flight.items())],
         "stores": [asdict(each) for each in rest.store],
         "tunnels": {"open": rest.tunnels},
+        "loops": [asdict(each) for each in rest.loops],
         "plans": [{name: figure for name, figure in asdict(plan).items() if name != "by"}
                   for plan in rest.plans],
         "slices": [{"link": plan.link, "use": use, "bytes": size}

@@ -59,6 +59,8 @@ _GAUGES: Final = (
      ("link", "traffic")),
     ("steering.returning", "share", "ramp_share", "share of the reads on a link on its way back",
      ("link",)),
+    ("loops", "times", "loop_mistakes", "mistakes of ours in a row, of a loop that broke lately",
+     ("loop",)),
     ("standby", "age_s", "path_proof_age_seconds",
      "since a path of a link that stands by last showed that it works", ("link", "upstream")),
     ("standby", "lapsed_s", "path_unproven_seconds",
