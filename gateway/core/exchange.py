@@ -282,6 +282,15 @@ def _or_copy(facts: Facts, otherwise: Done, cause: str) -> Question:
     return LookUp(facts, key, Why(cause, detail), otherwise)
 
 
+def may_serve(facts: Facts, kept: Kept | None, wall: Wall, trusted: bool) -> bool:
+    """Whether ``kept`` would be this request's answer if no path were left: one that is past its
+    ceiling, or of unsure date, is none, and then the read had better be sent."""
+    if kept is None or not facts.may_copy:
+        return False
+    return copy_answer(kept, facts.request, facts.matched.route, facts.leave,
+                       Why("NO_ANSWER", "degraded"), facts.via, wall, trusted) is not None
+
+
 def _arrived(facts: Facts, won: Won, wall: Wall) -> Question:
     reply, link = won.arrived.reply, won.arrived.link
     done = _live(facts, won)

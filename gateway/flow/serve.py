@@ -20,6 +20,7 @@ from gateway.core.exchange import (
     Store,
     UpstreamRules,
     begin,
+    may_serve,
 )
 from gateway.core.keeping import Drop, Kept, Key, key_of, leave
 from gateway.core.message import Answer, Request, Told
@@ -115,7 +116,8 @@ class Serve:
 
     async def _is_kept(self, facts: Facts) -> bool:
         key = key_of(facts.upstream.pack, facts.matched, facts.request)
-        return await self._look_up(facts.request.tenant, key) is not None
+        kept = await self._look_up(facts.request.tenant, key)
+        return may_serve(facts, kept, self._clock.wall(), self._clock.wall_is_trusted())
 
     async def _look_up(self, tenant: str, key: Key) -> Kept | None:
         records = self._records.get(tenant)

@@ -16,6 +16,7 @@ from gateway.core.exchange import (
     UpstreamRules,
     begin,
     is_evidence,
+    may_serve,
     vet,
 )
 from gateway.core.hedge import Lost, Won
@@ -326,6 +327,16 @@ def test_an_upstream_that_asked_to_be_left_alone_is_not_asked_twice() -> None:
     plan = forward(standing=standing).plan
     assert (plan.hedge_after_s, plan.duplicate, plan.again) == ((), False, False)
     assert forward().plan.again
+
+
+def test_only_a_copy_that_may_be_served_keeps_a_read_from_being_sent() -> None:
+    """Else a read over links that are silent for a moment would be refused without being tried."""
+    asked = facts()
+    assert may_serve(asked, kept(), NOW, True)
+    assert not may_serve(asked, None, NOW, True)
+    assert not may_serve(asked, kept(age=901), NOW, True)
+    assert not may_serve(asked, kept(), NOW, False)
+    assert not may_serve(facts(leave=Leave(False)), kept(), NOW, True)
 
 
 def test_a_clients_own_wait_is_the_patience_of_its_read() -> None:
