@@ -557,6 +557,9 @@ class Gateway:
         if self._report is not None:
             self._report.changed()
 
+    async def _is_ready_on(self, link: str) -> bool:
+        return self._readiness is not None and await self._readiness.ask(link)
+
     def _drills(self, vault: Vault | None) -> Drills:
         """Carries out drills that the command line orders through the state directory."""
         state_dir, sign = self._config.state_dir, None if vault is None else vault.sign
@@ -568,7 +571,8 @@ class Gateway:
 
         return Drills(self._board, lambda: drill_file.take(state_dir), told,
                       lambda: Count(self._tally.requests(), self._tally.latency()),
-                      self.spent, self._clock)
+                      self.spent, self._clock,
+                      self._is_ready_on)
 
     def _connects(self) -> dict[str, dict[str, Probe]]:
         """A TCP connect to each upstream over each link: it tells recovery, and proves nothing."""

@@ -20,8 +20,8 @@ from gateway.core.status import Latency
 
 Stage: TypeAlias = Literal["waiting", "moved", "returning", "done", "refused", "aborted"]
 Why: TypeAlias = Literal[
-    "", "one_link", "on_backup", "backup_not_well", "backup_unproven", "quota", "returning",
-    "no_quiet_minute", "backup_lost", "not_moved", "not_back"]
+    "", "one_link", "on_backup", "backup_not_well", "backup_unproven", "backup_not_ready", "quota",
+    "returning", "no_quiet_minute", "backup_lost", "not_moved", "not_back"]
 
 WORDS: Final[dict[Why, str]] = {
     "": "the drill went through",
@@ -29,6 +29,7 @@ WORDS: Final[dict[Why, str]] = {
     "on_backup": "traffic is on the backup already, or there is announced work now",
     "backup_not_well": "the backup is not up",
     "backup_unproven": "the backup has not shown lately that it reaches every upstream",
+    "backup_not_ready": "the readiness run over the backup did not pass: look at `status`",
     "quota": "the backup's data plan is low or spent",
     "returning": "a link is on its way back just now",
     "no_quiet_minute": "no quiet moment came in the time given: try again, or give --now",

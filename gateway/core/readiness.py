@@ -215,11 +215,11 @@ def cause_due(rules: ReadinessRules, last: Report | None, begun: Mono, last_at: 
 
 
 def day_of(cause: ReadinessCause, last: Report | None, wall: Wall) -> str:
-    """Return the local day for which a run counts: a run after a window before the morning's own
-    must not take its place."""
+    """Return the local day for which a run counts: a run after a window, or asked for by a person,
+    before the morning's own must not take its place."""
     if cause == "undated":
         return ""
-    if cause == "window":
+    if cause in ("window", "asked"):
         return last.day if last is not None else ""
     return local(wall).date().isoformat()
 

@@ -1,7 +1,7 @@
 """Drills: carries out what ``core/drill.py`` allows, step by step, and tells each step."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -22,15 +22,23 @@ class Board(Protocol):
     def drain(self, link: str) -> None: ...
 
 
+async def _ready(link: str) -> bool:
+    """Nothing is tried beforehand."""
+    return True
+
+
 class Drills:
     """Takes an order when one is there (``orders``), and tells how it goes (``told``).
 
-    ``count`` is what was answered so far, ``spent`` the links whose plan is low or out.
+    ``count`` is what was answered so far, ``spent`` the links whose plan is low or out. ``ready``
+    tries everything over the backup first, as the readiness run does.
     """
 
     def __init__(self, board: Board, orders: Callable[[], Order | None],
                  told: Callable[[Report], None], count: Callable[[], Count],
-                 spent: Callable[[], frozenset[str]], clock: Clock) -> None:
+                 spent: Callable[[], frozenset[str]], clock: Clock,
+                 ready: Callable[[str], Awaitable[bool]] = _ready) -> None:
+        self._ready = ready
         self._board, self._orders, self._told = board, orders, told
         self._count, self._spent, self._clock = count, spent, clock
         self._totals: deque[int] = deque(maxlen=REMEMBERED)
@@ -48,6 +56,9 @@ class Drills:
         report = Report(order.id, "waiting")
         self._told(report)
         why = await self._wait(order)
+        if not why and not await self._ready(drill.backup_of(self._board.view())):
+            why = "backup_not_ready"
+        why = why or drill.refusal(self._board.view(), self._spent())
         if why:
             self._told(replace(report, stage="refused", why=why))
             return

@@ -74,6 +74,12 @@ class Readiness:
                 await self._make(cause)
             await self._clock.sleep(LOOK_S)
 
+    async def ask(self, link: str) -> bool:
+        """Make a run now because a person asked; return whether ``link`` passed it."""
+        await self._make("asked")
+        links = tuple(self._trials)
+        return self._last is not None and is_fit(self._last, link, links)
+
     def last(self) -> Report | None:
         """Return the newest report, None before the first one."""
         return self._last

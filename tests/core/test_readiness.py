@@ -16,6 +16,7 @@ from gateway.core.readiness import (
     Report,
     Result,
     day_due,
+    day_of,
     findings,
     is_fit,
     is_undated_due,
@@ -165,3 +166,8 @@ def test_every_code_has_a_sentence_that_names_what_it_is_about() -> None:
         told = words(Found(code, "fibre", "gpc"))
         assert "{" not in told
         assert told.endswith(".")
+
+
+def test_a_run_that_a_person_asked_for_does_not_take_the_mornings_place() -> None:
+    assert day_of("asked", None, Wall(1_795_000_000.0)) == ""
+    assert day_of("opening", None, Wall(1_795_000_000.0)) == "2026-11-18"
