@@ -27,7 +27,7 @@ from gateway.core import asyncapi
 from gateway.core.blackbox import Recording
 from gateway.core.budget import Budget
 from gateway.core.canary import canary
-from gateway.core.drill import BACK_S, MOVE_S, Count
+from gateway.core.drill import BACK_S, MOVE_S, READY_S, Count
 from gateway.core.drill import Report as DrillReport
 from gateway.core.exchange import UpstreamRules
 from gateway.core.instant import Wall
@@ -186,10 +186,10 @@ def drill(state_dir: Path, seconds: float, wait_s: float,
     """
     name = drill_file.give(state_dir, seconds, wait_s)
     try:
-        return asyncio.run(_follow(state_dir, name, wait_s + MOVE_S + seconds + BACK_S + 30.0,
-                                   shown))
+        within_s = READY_S + wait_s + MOVE_S + seconds + BACK_S + 30.0
+        return asyncio.run(_follow(state_dir, name, within_s, shown))
     finally:
-        drill_file.withdraw(state_dir)
+        drill_file.withdraw(state_dir, name)
 
 
 async def _follow(state_dir: Path, name: str, within_s: float,
@@ -272,7 +272,9 @@ class Gateway:
                             link_memory.read(config.state_dir / LINKS),
                             link_memory.read_learned(config.state_dir / GAPS),
                             _share(config.gateway.name), self._recorded, config.steering,
-                            config.failback)
+                            config.failback, frozenset(
+                                each.id for each in config.upstreams
+                                if each.canary and config.packs[each.pack].canary))
 
         self._quota = Quota(
             config.plans, Meter({link.id: (link.interface, link.source) for link in config.links}),
@@ -527,7 +529,8 @@ class Gateway:
                  ) -> Readiness:
         """Tries everything at 06:30, and each link after its announced work."""
         config, sign = self._config, None if vault is None else vault.sign
-        ordered = sorted(config.links, key=lambda link: link.priority)
+        ordered = [link for name in preference(config.links) for link in config.links
+                   if link.id == name]
         trials = {link.id: LinkTrial(link, self._resolvers[link.id], self._senders[link.id].dialler,
                                      probers[link.id], self._upstreams_at(link))
                   for link in ordered}

@@ -72,29 +72,34 @@ class Budget:
         rounds = self._round(upstream, now)
         rounds.tokens = min(BURST, rounds.tokens + ROUNDS_SHARE)
 
-    def may_hedge(self, leaves: str, onto: str, episode: int, now: Mono) -> bool:
+    def may_hedge(self, leaves: str, onto: str, episode: int, expected: int, now: Mono) -> bool:
         """Whether a read may also go ``onto`` a link now; if so it is counted.
 
-        ``episode`` numbers the troubles of the link that it ``leaves``, 0 where there was none.
+        ``episode`` numbers the troubles of the link that it ``leaves``, 0 where there was none;
+        ``expected`` bytes of its reply are set aside at once, since many may be under way.
         """
         purse = self._purse(onto, now)
         if self._episodes.get((leaves, onto), 0) != episode:
             self._episodes[leaves, onto] = episode
             purse.granted = max(GRANT_LEAST, len(self._reads) / RATE_S * GRANT_S)
             purse.bytes_left = GRANT_METERED_BYTES if onto in self._metered else GRANT_BYTES
-        if purse.granted >= 1.0 and purse.bytes_left > 0:
+        if purse.granted >= 1.0 and purse.bytes_left >= expected:
             purse.granted -= 1.0
-            return True
-        if purse.tokens < 1.0:
+        elif purse.tokens >= 1.0:
+            purse.tokens -= 1.0
+        else:
             return False
-        purse.tokens -= 1.0
+        purse.bytes_left -= expected
         return True
 
-    def ended(self, onto: str, arrived: bool, size: int, now: Mono) -> None:
-        """Note how a hedge ended, and the bytes of its reply."""
+    def ended(self, onto: str, arrived: bool, size: int, expected: int, now: Mono) -> None:
+        """Note how a hedge ended, and the bytes of its reply, instead of those ``expected``.
+
+        One that was cancelled is not told: what was set aside for it may have come.
+        """
         purse = self._purse(onto, now)
         purse.ends.append(arrived)
-        purse.bytes_left -= size
+        purse.bytes_left += expected - size
 
     def may_go_round(self, upstream: str, now: Mono) -> bool:
         """Whether a read that failed everywhere may begin again; if so it is counted."""

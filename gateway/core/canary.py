@@ -2,8 +2,9 @@
 
 Law:
 
-- a canary carries no credential and speaks of no patient: it asks for what the pack names, mostly
-  the server's statement of what it can do;
+- a canary carries no credential of a program or person and speaks of no patient: it asks for what
+  the pack names, mostly the server's statement of what it can do. Where the upstream wants the
+  practice's own certificate for the handshake, it is shown, as for any request over that path;
 - its content must be what such a statement is. A portal's page, or any other 200, is no success;
 - a status other than 200 is an answer, and says that somebody is there; it proves nothing of use.
 """

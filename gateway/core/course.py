@@ -230,6 +230,10 @@ class Course:
         its own."""
         self._hurried[link] = until
 
+    def expected(self, upstream: str, route: str) -> int | None:
+        """Return the bytes that a route's replies usually have, None while nothing was seen."""
+        return self._sizes.expected(upstream, route)
+
     def returning(self) -> frozenset[str]:
         """Links on their way back: an upstream's mode is BACKUP until all of it is back."""
         return frozenset(self._ramps)

@@ -38,6 +38,8 @@ WORDS: Final[dict[Why, str]] = {
     "not_back": "the main link did not take everything back in time: look at `status`",
 }
 
+READY_S: Final = 300.0
+"""How long the readiness run may take that comes first: an upstream that hangs costs some 20 s."""
 MOVE_S: Final = 60.0
 BACK_S: Final = 900.0
 """A hold of a minute, a ramp of another and its clearing; more only after earlier episodes."""
@@ -66,9 +68,10 @@ class Count:
     requests: tuple[tuple[str, str, str, int], ...]
     latency: Latency
 
-    def by(self, *kinds: str) -> int:
-        """Answers of these kinds: live, copy, refused, failed, unknown."""
-        return sum(n for _, _, answered, n in self.requests if answered in kinds)
+    def by(self, without: Collection[str], *kinds: str) -> int:
+        """Answers of these kinds (live, copy, refused, failed, unknown) but of some upstreams."""
+        return sum(n for _, upstream, answered, n in self.requests
+                   if answered in kinds and upstream not in without)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +134,7 @@ def refusal(view: BoardView, spent: Collection[str]) -> Why:
     backup = next((link for link in view.links[1:] if link.state == "UP"), None)
     if backup is None:
         return "backup_not_well"
-    down = {each.upstream for each in view.verdicts if each.kind == "UPSTREAM_DOWN"}
-    if any(path.link == backup.id and path.upstream not in down
+    if any(path.link == backup.id and path.provable and path.upstream not in down(view)
            and (path.age_s is None or path.lapsed_s is not None) for path in view.paths):
         return "backup_unproven"
     return "quota" if backup.id in spent else ""
@@ -151,15 +153,20 @@ def is_quiet(totals: Iterable[int]) -> bool:
     return lately <= max(QUIET_LEAST, QUIET_SHARE * usual)
 
 
-def felt(before: Count, after: Count) -> Felt:
-    """Return what was felt between two counts."""
+def down(view: BoardView) -> frozenset[str]:
+    """Return the upstreams that are down anyway: what they answer is not the drill's doing."""
+    return frozenset(each.upstream for each in view.verdicts if each.kind == "UPSTREAM_DOWN")
+
+
+def felt(before: Count, after: Count, without: Collection[str] = ()) -> Felt:
+    """Return what was felt between two counts, ``without`` upstreams that were down anyway."""
     new = Latency(after.latency.le, tuple(
         late - early for late, early in zip(after.latency.counts, before.latency.counts,
                                             strict=True)),
         0.0, after.latency.count - before.latency.count)
 
     def more(*kinds: str) -> int:
-        return after.by(*kinds) - before.by(*kinds)
+        return after.by(without, *kinds) - before.by(without, *kinds)
 
     return Felt(new.count, more("failed"), more("refused"), more("copy"), more("unknown"),
                 _quantile(new, 0.5), _quantile(new, 0.99), _quantile(new, 1.0))

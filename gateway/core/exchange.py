@@ -260,7 +260,8 @@ def _hedges(facts: Facts) -> tuple[tuple[str, float], ...]:
     where its upstream asked to be left alone."""
     links = unbarred(facts, facts.standing.links)
     spent = len(links) > 1 and links[1] in facts.unhedged
-    if not facts.is_read or facts.standing.resting or spent:
+    slow = facts.standing.cause == "UPSTREAM_SLOW"  # a second send would be as slow
+    if not facts.is_read or facts.standing.resting or slow or spent:
         return ()
     return facts.standing.hedge_after_s
 

@@ -29,6 +29,10 @@ SENDS_MAX: Final = 4
 UNDER_WAY_MAX: Final = 2
 """Sends of one read at once (links.md section 8)."""
 
+ASK_AGAIN_S: Final = 1.0
+"""A read whose hedge was refused asks again so soon: a purse earns one a second at least, and a
+send that was acknowledged and then forgotten must not be all that was tried (promise 1)."""
+
 ROUND_PAUSE_S: Final = 0.25
 """Wait before a link is tried a second time, so that a flapping link is not hammered."""
 
@@ -94,6 +98,8 @@ class Race:
     mute: frozenset[str] = frozenset()
     denied: frozenset[Sort] = frozenset()
     """Sorts of sends for which there is no budget."""
+    ask_again: Mono | None = None
+    """When a hedge that was refused may be asked for again although nothing was heard."""
 
     @property
     def leaves(self) -> str:
@@ -105,10 +111,10 @@ class Race:
         attempt = Attempt(link, now, hedge=sort == "hedge")
         return replace(self, attempts=(*self.attempts, attempt))
 
-    def refused(self, sort: Sort) -> "Race":
+    def refused(self, sort: Sort, now: Mono) -> "Race":
         """Return the race after the budget refused a send of that sort; a hedge may be asked for
         again at the next news, which may be that of an episode."""
-        return replace(self, denied=self.denied | {sort})
+        return replace(self, denied=self.denied | {sort}, ask_again=Mono(now + ASK_AGAIN_S))
 
     def ended(self, index: int, outcome: Outcome) -> "Race":
         """Return the race after send number ``index`` ended."""
@@ -200,15 +206,19 @@ def decide(race: Race, now: Mono) -> Step:
     if link and due <= now:
         return Start(link, _sort(race, under_way, link))
     if under_way or link:
-        return Wait(min(deadline, due) if link else deadline)
+        until = min(deadline, due) if link else deadline
+        if "hedge" in race.denied and race.ask_again is not None:
+            until = min(until, max(now, race.ask_again))
+        return Wait(until)
     return _best_refusal(race) or _lost(race)
 
 
 def _sort(race: Race, under_way: tuple[Attempt, ...], link: str) -> Sort:
     if under_way:
         return "hedge"
-    failed = [a.link for a in race.attempts]
-    return "round" if link in failed and failed[-1] != link else "first"
+    if link not in {a.link for a in race.attempts}:
+        return "first"
+    return "first" if _stale_link(race) == link else "round"
 
 
 def _winner(race: Race) -> Won | None:
@@ -313,7 +323,7 @@ def _second_round(race: Race, tried: list[str], now: Mono) -> tuple[str, Mono]:
                if isinstance(a.outcome, Arrived)
                or (isinstance(a.outcome, NoAnswer | NeverLeft)
                    and a.outcome.cause in ("certificate", "bad_reply"))}
-    again = [link for link in race.usable if tried.count(link) < 2 and link not in settled]
+    again = [link for link in race.usable if tried.count(link) == 1 and link not in settled]
     answered = any(isinstance(a.outcome, Arrived) for a in race.attempts)
     if not again or not race.plan.again or answered or "round" in race.denied:
         return "", now

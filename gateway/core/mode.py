@@ -108,8 +108,8 @@ class BoardView:
     """All that the board knows, frozen, for ``/status`` and telemetry.
 
     ``proofs`` are (tenant, upstream, link, age in seconds of the newest 2xx): never a root.
-    ``paths`` says of each link that is not the active one whether it was shown to work, ``asks``
-    how many questions of which kind were put on each.
+    ``paths`` says of each path whether it was shown to work lately, ``asks`` how many questions of
+    which kind were put on each link.
     """
 
     at: Mono

@@ -29,19 +29,25 @@ PROVEN_METERED_S: Final = 65 * 60.0
 @dataclass(frozen=True, slots=True)
 class PathProof:
     """One path's last proof: its ``age_s``, None if there was none since the start. ``lapsed_s``
-    is for how long it has not been proven, None while it is."""
+    is for how long it has not been proven, None while it is. Without a canary (``provable``) a
+    path that stands by shows nothing: its age is told, and it alarms nobody."""
 
     link: str
     upstream: str
     age_s: float | None
     lapsed_s: float | None
+    provable: bool = True
 
 
 @dataclass(slots=True)
 class PathProofs:
-    """When each (link, upstream) last showed that it works; counted from ``begun`` at most."""
+    """When each (link, upstream) last showed that it works; counted from ``begun`` at most.
+
+    ``provable`` are the upstreams with a canary, None: all.
+    """
 
     begun: Mono
+    provable: frozenset[str] | None = None
     _dated: dict[tuple[str, str], Mono] = field(default_factory=dict)
 
     def saw(self, link: str, upstream: str, at: Mono) -> None:
@@ -58,7 +64,9 @@ class PathProofs:
         limit = PROVEN_METERED_S if metered else PROVEN_S
         since = now - self._dated.get((link, upstream), self.begun)
         age = self.age_s(link, upstream, now)
-        return PathProof(link, upstream, age, max(0.0, since - limit) if since >= limit else None)
+        lapsed = max(0.0, since - limit) if since >= limit else None
+        return PathProof(link, upstream, age, lapsed,
+                         self.provable is None or upstream in self.provable)
 
 
 @dataclass(slots=True)

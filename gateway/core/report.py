@@ -132,7 +132,8 @@ def unproven(view: BoardView, wall: Wall) -> tuple[Alarm, ...]:
     return tuple(
         Alarm("backup_unproven", "major", dated(Mono(view.at - path.lapsed_s), wall, view.at),
               path.link, path.upstream)
-        for path in view.paths if path.lapsed_s is not None
+        for path in view.paths if path.lapsed_s is not None and path.provable
+        and path.link != view.active
         and path.link not in out and path.upstream not in down)
 
 

@@ -10,8 +10,8 @@ in it (promise 9). Durations are seconds, ``None`` is "not known". The shape:
     verdicts[] {kind, link, upstream, since_s, evidence{}}
     modes[]    {tenant, upstream, mode, cause, since_s}
     proofs[]   {tenant, upstream, link, age_s}
-    standby[]  {link, upstream, age_s, lapsed_s}: when a path of a link that is not the active one
-                last showed that it works; lapsed_s is absent (null) while that counts
+    standby[]  {link, upstream, age_s, lapsed_s, provable}: when a path last showed that it works;
+                lapsed_s is null while that counts; not provable: it has no canary
     probing[]  {link, ask, count, bytes}: questions put since the start, and what they cost about
     steering   {classes[] {link, traffic, cost_s, left, recent{}, day{}}, impaired[],
                 returning[] {link, backup, stage, share, since_s, begun_s, stayed_s},
@@ -250,7 +250,7 @@ def _board(view: BoardView) -> dict[str, object]:
             for tenant, upstream, link, age in view.proofs],
         "standby": [
             {"link": path.link, "upstream": path.upstream, "age_s": _round(path.age_s),
-             "lapsed_s": _round(path.lapsed_s)} for path in view.paths],
+             "lapsed_s": _round(path.lapsed_s), "provable": path.provable} for path in view.paths],
         "probing": [{"link": link, "ask": ask, "count": n, "bytes": n * COST_BYTES[ask]}
                     for link, ask, n in view.asks],
         "steering": _steering(view.course, now),

@@ -541,9 +541,15 @@ def _brown_out(old: Mapping[VerdictKind, Verdict], link: str, sums: Sums, now: M
 
 def _intercepted(old: Mapping[VerdictKind, Verdict], link: str, on_paths: tuple[Verdict, ...],
                  now: Mono) -> Verdict | None:
-    shown = {v.upstream for v in on_paths if v.kind == "TLS_INTERCEPT" and v.link == link}
-    if len(shown) < TARGETS_MIN:
+    shown: dict[str, set[str]] = {}
+    for each in on_paths:
+        if each.kind == "TLS_INTERCEPT" and each.upstream:
+            shown.setdefault(each.link, set()).add(each.upstream)
+    mine = shown.get(link, set())
+    if len(mine) < TARGETS_MIN:
         return None
+    if any(mine <= theirs for other, theirs in shown.items() if other != link):
+        return None  # the same over another link: their certificates are wrong, or our clock is
     return old.get("TLS_INTERCEPT") or Verdict("TLS_INTERCEPT", link, "", now, (
         ("upstreams", len(shown)),))
 

@@ -62,7 +62,7 @@ _GAUGES: Final = (
     ("loops", "times", "loop_mistakes", "mistakes of ours in a row, of a loop that broke lately",
      ("loop",)),
     ("standby", "age_s", "path_proof_age_seconds",
-     "since a path of a link that stands by last showed that it works", ("link", "upstream")),
+     "since a path last showed that it works", ("link", "upstream")),
     ("standby", "lapsed_s", "path_unproven_seconds",
      "for how long it has not been proven; absent while it is", ("link", "upstream")),
     ("steering.cleared", "flows", "flows_on_wrong_link",

@@ -57,11 +57,15 @@ def give(state_dir: Path, seconds: float, wait_s: float) -> str:
     return name
 
 
-def withdraw(state_dir: Path) -> bool:
-    """Take an order back that nobody has begun; tell whether there was one."""
+def withdraw(state_dir: Path, name: str) -> bool:
+    """Take the order ``name`` back if nobody has begun it; tell whether it was there."""
+    path = state_dir / FOLDER / ORDER
     try:
-        (state_dir / FOLDER / ORDER).unlink()
-    except OSError:
+        with path.open("rb") as file:
+            if json.loads(file.read(BYTES_MAX))["id"] != name:
+                return False
+        path.unlink()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
     return True
 
@@ -75,7 +79,7 @@ def take(state_dir: Path) -> Order | None:
         path.unlink()
         told = json.loads(raw)
         order = Order(str(told["id"]), float(told["seconds"]), float(told["wait_s"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     good = _ID.fullmatch(order.id) and 0 < order.seconds <= SECONDS_MOST and (
         0 <= order.wait_s <= WAIT_MOST)

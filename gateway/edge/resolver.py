@@ -126,6 +126,11 @@ class LinkResolver(AbstractResolver):
         await own
         return True
 
+    def is_failing(self, host: str) -> bool:
+        """Whether the last lookup of ``host`` found no address, or it was never looked up."""
+        name = self._names.get(host.lower().rstrip("."))
+        return name is None or name.failing or not name.addresses
+
     def fresh(self, host: str) -> tuple[str, ...]:
         """Return the addresses of ``host`` that a resolver gave and that still live; else none."""
         name = self._names.get(host.lower().rstrip("."))
@@ -206,9 +211,9 @@ class LinkResolver(AbstractResolver):
         """Start a lookup, or join the one under way. It outlives whoever asked first."""
         if name.lookup is not None:
             return name.lookup
-        done = name.lookup = self._loop.create_future()
-        sent_at = self._clock.now()
         channel = None if self._threads or self._closed else _channel(self._link)
+        done = name.lookup = self._loop.create_future()  # after what may raise: else it never ends
+        sent_at = self._clock.now()
         questions = self._ask(host, channel)
         answers: list[asyncio.Future[Found]] = []
 
@@ -223,7 +228,11 @@ class LinkResolver(AbstractResolver):
                 self._learn(name, found)
                 done.set_result(None)
                 return
-            self._ask_other(host).add_done_callback(second_heard)
+            try:
+                self._ask_other(host).add_done_callback(second_heard)
+            except (OSError, pycares.AresError):  # no socket left: as if it had not answered
+                self._learn(name, found)
+                done.set_result(None)
 
         def second_heard(answer: asyncio.Future[Found]) -> None:
             self._learn(name, ((), 0.0) if answer.cancelled() else answer.result())

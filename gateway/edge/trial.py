@@ -16,6 +16,7 @@ from gateway.core.link import Link, Sample
 from gateway.core.readiness import Connected, Result
 from gateway.edge.dial import Dialler
 from gateway.edge.http_out import UpstreamAt
+from gateway.edge.http_wire import issuers
 from gateway.edge.probe import LinkProber
 from gateway.edge.resolver import LinkResolver
 
@@ -38,7 +39,7 @@ class LinkTrial:
         host = urlsplit(self.upstreams[upstream].base_url).hostname or ""
         if not await self.resolver.check(host):
             return "not_configured"  # an address, or the hosts file says it: nobody is asked
-        return "pass" if self.resolver.fresh(host) and not self.resolver.failing else "fail"
+        return "fail" if self.resolver.is_failing(host) else "pass"
 
     async def connect(self, upstream: str) -> Connected:
         """Connect and shake hands; tell when the certificate that was shown ends."""
@@ -55,6 +56,8 @@ class LinkTrial:
                 return Connected("pass", "not_configured")
             async with asyncio.timeout(CONNECT_S):
                 await writer.start_tls(_context(at), server_hostname=at.sni or parts.hostname)
+            if at.issuer and at.issuer not in issuers(writer.transport):
+                return Connected("pass", "fail")
             shown = writer.get_extra_info("peercert") or {}
             ends = shown.get("notAfter")
             return Connected("pass", "pass", None if ends is None

@@ -89,6 +89,12 @@ HURRY_S: Final = 900.0
 EPISODE_S: Final = 1.0
 """How often a flagged brown-out grants hedges anew (links.md section 8)."""
 
+UNKNOWN_BYTES: Final = 65_536
+"""A reply of a size that nothing is known of: what steering calls small."""
+
+NO_READING: Final = PathReading()
+NEVER: Final = Mono(float("-inf"))
+
 FRESH_S: Final = 1.0
 """A standing is made anew at least this often: proofs age and hedges learn without an event."""
 
@@ -101,6 +107,7 @@ class Board:
     ``learned`` what its past gaps taught. ``jitter`` (0 to 1) is this device's share of
     ``site_jitter_s``. ``recorded`` gets what the black box saw around each turn of a link, and must
     not wait either. ``steering`` and ``returning`` rule what a class leaves and how it returns.
+    ``provable`` are upstreams with a canary, None: all.
     Nothing here raises for what the network does.
     """
 
@@ -112,7 +119,8 @@ class Board:
                  jitter: float = 0.0,
                  recorded: Callable[[Recording], None] = lambda _: None,
                  steering: SteerRules | None = None,
-                 returning: FailbackRules | None = None) -> None:
+                 returning: FailbackRules | None = None,
+                 provable: frozenset[str] | None = None) -> None:
         now = clock.now()
         self._links = {link.id: link for link in links}
         self._upstreams = dict(upstreams)
@@ -144,10 +152,11 @@ class Board:
         self._switches = 0
         self._last_switch: Switched | None = None
         self._proofs = Proofs()
-        self._shown = PathProofs(now)
+        self._shown = PathProofs(now, provable)
         self._drilled = ""
+        self._ordered: tuple[object, ...] = ()  # as it was judged last: a gate turns before that
         self._slownesses = {upstream: Slowness() for upstream in self._upstreams}
-        self._rests: dict[str, Mono] = {}
+        self._rests: dict[tuple[str, str], Mono] = {}
         self._episodes: Counter[str] = Counter()
         self._episode_at = dict.fromkeys(self._detectors, now)
         self._troubled = dict.fromkeys(self._detectors, False)
@@ -214,14 +223,21 @@ class Board:
         now = self._clock.now()
         if 200 <= status < 300:
             self._shown.saw(link, upstream, now)
+            if self._rests.pop((tenant, upstream), None) is not None:
+                self._standings.clear()
         if self._proofs.saw(tenant, upstream, root, link, status, serial, now):
             self._standings.clear()
 
-    def rest(self, upstream: str, seconds: float) -> None:
-        """Take in that ``upstream`` asked to be left alone: no hedge and no trial meanwhile."""
-        until = Mono(self._clock.now() + seconds)
-        self._rests[upstream] = max(self._rests.get(upstream, until), until)
+    def rest(self, tenant: str, upstream: str, seconds: float) -> None:
+        """Take in that ``upstream`` asked one practice to leave it alone: no hedge and no trial of
+        theirs meanwhile, or until it serves them again."""
+        until, key = Mono(self._clock.now() + seconds), (tenant, upstream)
+        self._rests[key] = max(self._rests.get(key, until), until)
         self._standings.clear()
+
+    def expected_bytes(self, upstream: str, route: str) -> int:
+        """Return what a reply of this route should have, ``UNKNOWN_BYTES`` before the first."""
+        return self._course.expected(upstream, route) or UNKNOWN_BYTES
 
     def completed(self, link: str, upstream: str, traffic: Traffic, route: str,
                   completion: Completion) -> None:
@@ -307,7 +323,7 @@ class Board:
         if not asking:
             return standing
         if standing.upstream_down:
-            return replace(standing, trial=self._may_try(upstream, now))
+            return replace(standing, trial=self._may_try(tenant, upstream, now))
         return self._retried(standing, tenant, upstream, pinned, behind, now)
 
     def links(self, traffic: Traffic, serial: int = 0) -> tuple[str, ...]:
@@ -407,8 +423,7 @@ class Board:
 
     def _path_proofs(self, now: Mono) -> tuple[PathProof, ...]:
         return tuple(self._shown.of(link, upstream, self._links[link].metered, now)
-                     for link in self._preferred if link != self._active
-                     for upstream in self._upstreams)
+                     for link in self._preferred for upstream in self._upstreams)
 
     # --- judging
 
@@ -429,14 +444,15 @@ class Board:
         try:
             now = self._clock.now()
             self._judged = now
-            was = self._what_orders()
             changed = self._turn_links(now)
             self._judge_upstreams(now)
             self._count_episodes(now)
             self._look_at_course(now)
             self._note_active(now)
             self._note_modes(now)
-            if changed or was != self._what_orders():
+            orders = self._what_orders()
+            if changed or self._ordered != orders:
+                self._ordered = orders
                 self._standings.clear()
                 for callback in tuple(self._watchers.values()):
                     callback()
@@ -510,6 +526,10 @@ class Board:
             for link, detector in self._detectors.items() for upstream in self._upstreams
             if (ring := detector.targets.get(upstream))}
         after = judge(self._verdicts, self._upstreams, usable, self._paths, self._rules, now)
+        after += tuple(
+            v for v in self._verdicts if v.kind == "TLS_INTERCEPT" and v.upstream
+            and states.get(v.link) == "QUARANTINED"
+            and (self._paths.get((v.link, v.upstream), NO_READING).good_at or NEVER) <= v.since)
         for link, detector in self._detectors.items():
             after += link_faults(self._verdicts, link, detector.lookups, detector.rungs,
                                  detector.sums, detector.heard, after, now)
@@ -617,16 +637,16 @@ class Board:
             frozenset(situation.ineligible), waits,
             metered=frozenset(link for link in links if self._links[link].metered),
             mute=frozenset(link for link in links if self._detectors[link].is_mute),
-            resting=now < self._rests.get(upstream, now))
+            resting=now < self._rests.get((tenant, upstream), now))
 
     def _hedge(self, link: str, upstream: str) -> float:
         detector = self._detectors[link]
         replies = detector.replies.get(upstream, ())
         return hedge_wait(tuple(replies), detector.memory, detector.reading.overdue, self._rules)
 
-    def _may_try(self, upstream: str, now: Mono) -> bool:
+    def _may_try(self, tenant: str, upstream: str, now: Mono) -> bool:
         last = self._trials.get(upstream)
-        if now < self._rests.get(upstream, now):
+        if now < self._rests.get((tenant, upstream), now):
             return False
         if last is not None and now - last < self._rules.upstream_trial_s:
             return False

@@ -5,6 +5,7 @@ known to work before it is needed (links.md section 13).
 ``core/proof.py`` which paths count as proven; here they are sent, one at a time per link.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -32,6 +33,8 @@ FAULTY_S: Final = 2.0
 minute after which a client's own request would try it; on a metered standby ``AGAIN_IDLE_S``."""
 
 NOT_ASKED: Final = frozenset({"DOWN", "QUARANTINED", "UNKNOWN"})
+"""But on a link with an interceptor only a handshake with the right certificate tells that he is
+gone, and none but the right one gets a byte of ours."""
 
 
 class Board(Protocol):
@@ -72,12 +75,20 @@ class Canaries:
                        for link in links for upstream, (outbound, pack) in outbounds.items()}
 
     async def run(self) -> None:
-        """Look once a second which path is due, until cancelled."""
+        """Look once a second which path is due, until cancelled; no link waits for another."""
+        async with asyncio.TaskGroup() as group:
+            for link in dict.fromkeys(path.link for path in self._paths.values()):
+                group.create_task(self._watch(link))
+            while True:
+                self._looked()
+                await self._clock.sleep(LOOK_S)
+
+    async def _watch(self, link: str) -> None:
+        paths = [path for path in self._paths.values() if path.link == link]
         while True:
-            for path in self._paths.values():
+            for path in paths:
                 if self._is_due(path):
                     await self._ask(path)
-            self._looked()
             await self._clock.sleep(LOOK_S)
 
     async def ask(self, link: str, upstream: str) -> Found | None:
@@ -87,9 +98,9 @@ class Canaries:
 
     def _is_due(self, path: _Path) -> bool:
         memory = self._board.state(path.link)
-        if memory.state in NOT_ASKED:
+        if memory.state in NOT_ASKED and memory.cause != "TLS_INTERCEPT":
             return False
-        if path.asked is None or memory.epoch != path.epoch:
+        if path.asked is None or (memory.epoch != path.epoch and path.found == "proved"):
             return True
         pace = self._board.pace(path.link)
         since = self._clock.now() - path.asked

@@ -55,15 +55,15 @@ class Drills:
     async def _drill(self, order: Order) -> None:
         report = Report(order.id, "waiting")
         self._told(report)
-        why = await self._wait(order)
+        why = drill.refusal(self._board.view(), self._spent())
         if not why and not await self._ready(drill.backup_of(self._board.view())):
             why = "backup_not_ready"
-        why = why or drill.refusal(self._board.view(), self._spent())
+        why = why or await self._wait(order)
         if why:
             self._told(replace(report, stage="refused", why=why))
             return
         view = self._board.view()
-        before, link = self._count(), view.active
+        before, link, down = self._count(), view.active, drill.down(view)
         try:
             self._board.drain(link)
             report = await self._moved(replace(report, link=link), order)
@@ -71,8 +71,8 @@ class Drills:
             self._board.drain("")
         if report.stage == "returning":
             report = await self._back(report)
-        told = drill.felt(before, self._count())
-        left = drill.left_behind(self._board.view(), report.backup)
+        told = drill.felt(before, self._count(), down)
+        left = drill.left_behind(self._board.view(), report.backup) or report.why == "not_back"
         self._told(replace(report, felt=told, promises=drill.promises(told, left)))
 
     async def _wait(self, order: Order) -> Why:

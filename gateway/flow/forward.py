@@ -15,7 +15,8 @@ from gateway.core.exchange import Facts, Forward, is_evidence, unbarred, vet
 from gateway.core.gate import Progress
 from gateway.core.hedge import Lost, Peek, Race, Sort, Start, Wait, Won, begin, decide
 from gateway.core.instant import Mono
-from gateway.core.message import Arrived, Outcome, Streamed
+from gateway.core.keeping import speaks
+from gateway.core.message import WHOLE_BYTES_MAX, Arrived, Outcome, Streamed
 from gateway.core.pack import Traffic
 from gateway.core.quota import Use, bytes_of
 from gateway.core.route import Standing
@@ -42,7 +43,8 @@ class Sends(Protocol):
     def completed(self, link: str, upstream: str, traffic: Traffic, route: str,
                   completion: Completion) -> None: ...
     def episode(self, link: str) -> int: ...
-    def rest(self, upstream: str, seconds: float) -> None: ...
+    def rest(self, tenant: str, upstream: str, seconds: float) -> None: ...
+    def expected_bytes(self, upstream: str, route: str) -> int: ...
 
 
 class Board(Standings, Sends, Protocol):
@@ -97,7 +99,7 @@ class Forwarder:
             match decide(race, self._clock.now()):
                 case Start(link, sort):
                     if not self._may(race, question, link, sort):
-                        race = race.refused(sort)
+                        race = race.refused(sort, self._clock.now())
                         continue
                     sending = self._send(len(tasks), link, question, news)
                     tasks.append(group.create_task(sending))
@@ -119,12 +121,16 @@ class Forwarder:
         now = self._clock.now()
         if sort == "hedge":
             leaves = race.leaves
-            return self._budget.may_hedge(leaves, link, self._board.episode(leaves), now)
+            return self._budget.may_hedge(leaves, link, self._board.episode(leaves),
+                                          self._expected(question.facts), now)
         if sort == "round":
             return self._budget.may_go_round(question.facts.request.upstream, now)
         if not race.attempts and question.plan.is_read:
             self._budget.read(question.facts.request.upstream, now)
         return True
+
+    def _expected(self, facts: Facts) -> int:
+        return self._board.expected_bytes(facts.request.upstream, facts.matched.route.id)
 
     async def _send(
         self, number: int, link: str, question: Forward, news: asyncio.Queue[News]
@@ -139,8 +145,10 @@ class Forwarder:
         if isinstance(outcome, Arrived) and is_evidence(outcome, question.facts):
             self._board.saw_status(request.tenant, request.upstream, "", link,
                                    outcome.reply.status, request.serial)
-        if isinstance(outcome, Arrived) and (pause := rest_s(outcome.reply)):
-            self._board.rest(request.upstream, pause)
+        if isinstance(outcome, Arrived) and speaks(question.facts.upstream.pack, outcome.reply):
+            pause = rest_s(outcome.reply)  # a portal's page asks for nothing
+            if pause:
+                self._board.rest(request.tenant, request.upstream, pause)
         news.put_nowait((number, vet(outcome, question.facts)))
 
     def _tell_ends(self, race: Race, end: Won | Lost, facts: Facts) -> None:
@@ -151,11 +159,12 @@ class Forwarder:
                                         [each.link for each in race.attempts]):
             self._spent(link, use, size)
         for attempt in race.attempts:
-            if attempt.hedge and attempt.outcome is not None:
+            if attempt.hedge and attempt.outcome is not None:  # a loser keeps what it was granted
                 outcome = attempt.outcome
                 body = outcome.reply.body if isinstance(outcome, Arrived) else b""
-                self._budget.ended(attempt.link, isinstance(outcome, Arrived),
-                                   len(body) if isinstance(body, bytes) else 0, self._clock.now())
+                size = len(body) if isinstance(body, bytes) else WHOLE_BYTES_MAX
+                self._budget.ended(attempt.link, isinstance(outcome, Arrived), size,
+                                   self._expected(facts), self._clock.now())
         for link, completion in completions(race, won, self._clock.now()):
             self._board.completed(link, facts.request.upstream, facts.traffic,
                                   facts.matched.route.id, completion)

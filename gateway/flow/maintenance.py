@@ -5,6 +5,7 @@ board what a link does in one. Each step is done once, also over a restart (``ke
 wall clock is not trusted no step is due, since nobody knows what time it is.
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, Protocol
 
@@ -85,15 +86,20 @@ class Maintenance:
         self._view = MaintenanceView()
 
     async def run(self) -> None:
-        """Look once a second until cancelled; a calendar under way holds up nothing but others."""
-        while True:
-            self.look()
+        """Look once a second until cancelled; a calendar under way holds up nothing."""
+        async with asyncio.TaskGroup() as group:
             for calendar in self._calendars:
-                if self._is_due(calendar):
-                    self._asked[calendar.id] = self._clock.now()
-                    self._take(calendar.id, await self._reader.read(
-                        calendar, self._clock.wall()))
-                    self.look()
+                group.create_task(self._read(calendar))
+            while True:
+                self.look()
+                await self._clock.sleep(LOOK_S)
+
+    async def _read(self, calendar: Calendar) -> None:
+        while True:
+            if self._is_due(calendar):
+                self._asked[calendar.id] = self._clock.now()
+                self._take(calendar.id, await self._reader.read(calendar, self._clock.wall()))
+                self.look()
             await self._clock.sleep(LOOK_S)
 
     def _take(self, name: str, read: Read) -> None:

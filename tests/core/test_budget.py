@@ -17,7 +17,8 @@ def at(seconds: float) -> Mono:
 
 def spent(budget: Budget, now: Mono, episode: int = 0, onto: str = "sim", most: int = 2000) -> int:
     """How many hedges there are until it says no."""
-    return next((n for n in range(most) if not budget.may_hedge("fibre", onto, episode, now)), most)
+    return next((n for n in range(most)
+                 if not budget.may_hedge("fibre", onto, episode, 0, now)), most)
 
 
 def test_everyday_there_are_twenty_at_once_and_one_a_second() -> None:
@@ -53,24 +54,35 @@ def test_a_grant_ends_with_its_bytes_sooner_on_a_metered_link() -> None:
                           (frozenset({"sim"}), GRANT_METERED_BYTES)):
         budget = Budget(metered)
         spent(budget, at(0))
-        assert budget.may_hedge("fibre", "sim", 1, at(0))
-        budget.ended("sim", True, most - 1, at(0))
-        assert budget.may_hedge("fibre", "sim", 1, at(0))
-        budget.ended("sim", True, 1, at(0))
-        assert not budget.may_hedge("fibre", "sim", 1, at(0))
+        assert budget.may_hedge("fibre", "sim", 1, 1000, at(0))
+        budget.ended("sim", True, most - 1, 1000, at(0))
+        assert not budget.may_hedge("fibre", "sim", 1, 2, at(0))
+        assert budget.may_hedge("fibre", "sim", 1, 1, at(0))
+        assert not budget.may_hedge("fibre", "sim", 1, 1, at(0))
+
+
+def test_bytes_are_set_aside_as_hedges_begin_not_as_they_end() -> None:
+    budget = Budget(frozenset({"sim"}))
+    spent(budget, at(0))
+    begun = sum(budget.may_hedge("fibre", "sim", 1, 100_000, at(0)) for _ in range(50))
+    assert begun == 20
+    budget.ended("sim", True, 40_000, 100_000, at(0))
+    budget.ended("sim", True, 60_000, 100_000, at(0))
+    assert budget.may_hedge("fibre", "sim", 1, 100_000, at(0))
+    assert not budget.may_hedge("fibre", "sim", 1, 100_000, at(0))
 
 
 def test_where_hedges_fail_too_the_everyday_ones_halve() -> None:
     budget = Budget()
     spent(budget, at(0))
     for _ in range(ENDS):
-        budget.ended("sim", False, 0, at(0))
+        budget.ended("sim", False, 0, 0, at(0))
     assert spent(budget, at(10)) == 5
     for _ in range(200):
         budget.read("gpc", at(10))
     assert spent(budget, at(10)) == 5
     for _ in range(ENDS):
-        budget.ended("sim", True, 0, at(10))
+        budget.ended("sim", True, 0, 0, at(10))
     assert spent(budget, at(20)) == 10
 
 

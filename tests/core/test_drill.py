@@ -77,6 +77,18 @@ def test_what_was_felt_is_the_difference_of_two_counts() -> None:
     assert felt(before, before) == Felt(0, 0, 0, 0, 0, None, None, None)
 
 
+def test_what_a_down_upstream_answers_is_not_the_drills_doing() -> None:
+    before, after = count(), count(("copy", 3), n=3, below=(3, 3))
+    assert felt(before, after).copies == 3
+    assert felt(before, after, {"gpc"}).copies == 0
+    assert drill.down(view(verdicts=(Verdict("UPSTREAM_DOWN", "", "gpc", NOW),))) == {"gpc"}
+
+
+def test_a_path_without_a_canary_refuses_no_drill() -> None:
+    silent = (PathProof("sim", "gpc", None, 500.0, provable=False),)
+    assert refusal(view(paths=silent), ()) == ""
+
+
 def test_a_promise_breaks_by_one_request_that_failed_or_one_flow_that_stayed() -> None:
     good = Felt(97, 0, 0, 0, 0, 0.1, 0.1, 0.1)
     assert promises(good, 0) == ((1, True), (2, True), (7, True))

@@ -135,12 +135,12 @@ def test_a_pooled_connection_that_the_peer_had_closed_is_tried_again_on_the_same
 
 
 def test_without_budget_for_a_hedge_the_first_send_goes_on_or_the_copy_is_given() -> None:
-    race = begin(replace(READ, may_copy=True), T).started("fibre", T).refused("hedge")
+    race = begin(replace(READ, may_copy=True), T).started("fibre", T).refused("hedge", T)
 
-    assert decide(race, later(0.5)) == Wait(later(3.0))
+    assert decide(race, later(0.5)) == Wait(later(1.0))  # then it is asked for again
     assert decide(race.moved(0, "unacked"), later(0.5)) == Start("sim")  # ask anew: a dead path
-    assert decide(race.moved(0, "acked").refused("hedge"), later(0.5)) == Wait(later(3.0))
-    assert decide(race.moved(0, "unacked").refused("hedge"), later(0.5)) == Peek()
+    assert decide(race.moved(0, "acked").refused("hedge", T), later(0.5)) == Wait(later(1.0))
+    assert decide(race.moved(0, "unacked").refused("hedge", T), later(0.5)) == Peek()
     assert decide(race.told(("fibre", "sim"), frozenset()), later(0.5)) == Start("sim")
     failed = race.ended(0, NoAnswer("fibre", "reset"))
     assert decide(failed, later(0.5)) == Start("sim")
@@ -155,7 +155,7 @@ def test_each_start_says_what_sort_it_is() -> None:
     assert [step.sort for step in (first, hedge, rescue, again) if isinstance(step, Start)] == [
         "first", "hedge", "first", "round"]
     assert begin(READ, T).started("fibre", T).leaves == "fibre"
-    assert isinstance(decide(both.refused("round"), later(ROUND_PAUSE_S)), Lost)
+    assert isinstance(decide(both.refused("round", T), later(ROUND_PAUSE_S)), Lost)
 
 
 def test_our_own_limit_on_a_link_spends_no_bytes_of_a_metered_one() -> None:
@@ -165,6 +165,32 @@ def test_our_own_limit_on_a_link_spends_no_bytes_of_a_metered_one() -> None:
     assert decide(after(metered, busy), T) == Lost(False, "busy", 1, "fibre")
     assert decide(after(READ, busy), T) == Start("sim")
     assert decide(after(metered, NeverLeft("fibre", "connect")), T) == Start("sim")
+
+
+def test_our_own_limit_met_twice_ends_a_read_and_a_write_and_breaks_nothing() -> None:
+    busy = NeverLeft("fibre", "busy")
+    for plan in (READ, WRITE):
+        metered = replace(plan, metered=frozenset({"sim"}))
+        assert isinstance(decide(after(metered, busy, busy), later(1.0)), Lost)
+        assert decide(after(metered, busy), later(1.0)) == Start("fibre")
+
+
+def test_with_one_link_left_a_second_send_over_it_is_a_round_unless_it_was_stale() -> None:
+    alone = replace(READ, links=("fibre",))
+    again = decide(after(alone, NoAnswer("fibre", "reset")), later(1.0))
+    stale = decide(after(alone, NoAnswer("fibre", "reset", fresh=False)), later(1.0))
+    assert isinstance(again, Start)
+    assert isinstance(stale, Start)
+    assert (again.sort, stale.sort) == ("round", "first")
+
+
+def test_no_more_than_two_are_under_way_and_four_in_all() -> None:
+    many = replace(READ, links=("a", "b", "c", "d", "e"),
+                   hedge_after_s=tuple((link, 0.1) for link in "abcde"))
+    race = begin(many, T).started("a", T).started("b", later(0.1))
+    assert decide(race, later(1.0)) == Wait(later(3.0))
+    failed = after(many, *(NoAnswer(link, "reset") for link in "abcd"))
+    assert isinstance(decide(failed, later(1.0)), Lost)
 
 
 def test_where_every_link_is_mute_the_copy_is_given_before_anything_is_sent() -> None:

@@ -1,5 +1,7 @@
 """From samples to verdicts: each row of the table by the facts that make it, and what vetoes it."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -308,6 +310,9 @@ def test_a_wrong_certificate_for_two_upstreams_is_the_links_and_for_one_the_path
     elsewhere = Verdict("TLS_INTERCEPT", "sim", "bars", NOW)
     assert faults(paths=(one, elsewhere)) == []
     assert faults(paths=(one, two)) == ["TLS_INTERCEPT"]
+    # The same two over the other link: their certificates are wrong, or our clock is; no link is.
+    assert faults(paths=(one, two, elsewhere)) == ["TLS_INTERCEPT"]
+    assert faults(paths=(one, two, elsewhere, replace(one, link="sim"))) == []
 
 
 def test_a_brown_out_stands_until_both_sums_are_low_again() -> None:

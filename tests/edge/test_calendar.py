@@ -79,6 +79,8 @@ GOOD = "DTSTART:20261120T020000Z\nDURATION:PT1H"
     (ics(GOOD)[:-20], 9, "cut short"),
     (ics(GOOD, "DTSTART:soon\nDURATION:PT1H"), 10, "a date or a rule cannot be read"),
     (ics(GOOD, GOOD + "\nRRULE:FREQ=SECONDLY"), 15, "repeats within a day"),
+    (ics(GOOD, GOOD + "\nRRULE:FREQ=DAILY;BYHOUR=0,6,12,18;BYMINUTE=0,30"), 15,
+     "repeats within a day"),
     (ics(GOOD, GOOD + "\nRRULE:FREQ=NEVER"), 10, "RRULE"),
     (ics(GOOD, "what is this"), 13, "cannot be read"),
 ])

@@ -22,7 +22,14 @@ def test_an_order_is_taken_once_and_only_one_waits(tmp_path: Path) -> None:
     assert order is not None
     assert (order.id, order.seconds, order.wait_s) == (name, 60.0, 300.0)
     assert drill_file.take(tmp_path) is None
-    assert not drill_file.withdraw(tmp_path)
+    assert not drill_file.withdraw(tmp_path, name)
+
+
+def test_only_ones_own_order_is_withdrawn(tmp_path: Path) -> None:
+    name = drill_file.give(tmp_path, 60.0, 300.0)
+    assert not drill_file.withdraw(tmp_path, "0" * 16)
+    assert drill_file.withdraw(tmp_path, name)
+    assert drill_file.take(tmp_path) is None
 
 
 @pytest.mark.parametrize(("seconds", "wait_s"), [(0.0, 1.0), (3601.0, 1.0), (1.0, -1.0)])
@@ -36,7 +43,8 @@ def test_an_order_beyond_reason_is_not_given(tmp_path: Path, seconds: float, wai
 @pytest.mark.parametrize("text", [
     "", "[]", "{}", '{"id": "x", "seconds": 1, "wait_s": 1}',
     '{"id": "%s", "seconds": 1e9, "wait_s": 1}' % ("a" * 16),
-    '{"id": "%s", "seconds": "x", "wait_s": 1}' % ("a" * 16), "x" * 5000])
+    '{"id": "%s", "seconds": "x", "wait_s": 1}' % ("a" * 16), "x" * 5000,
+    "[" * 4000, '{"id": "' + "a" * 16 + '", "seconds": 1' + "0" * 400 + ', "wait_s": 1}'])
 def test_an_order_that_cannot_be_read_is_gone_and_drills_nothing(tmp_path: Path, text: str
                                                                  ) -> None:
     (tmp_path / "drill").mkdir()

@@ -308,7 +308,7 @@ async def test_a_probe_of_names_asks_both_servers_whatever_is_known() -> None:
         await addresses(resolver)
         assert await resolver.check("gpc.example")
         assert (len(own.asked), len(other.asked)) == (2, 1)
-        assert told(seen) == [("own", True), ("other", True), ("own", True)]
+        assert sorted(told(seen)) == [("other", True), ("own", True), ("own", True)]
         assert not await resolver.check("192.0.2.1")
         assert not await resolver.check("localhost")
         assert len(own.asked) == 2

@@ -72,3 +72,23 @@ async def test_probes_echo_and_only_echo_probes_have_a_ladder() -> None:
             (sample,) = await trial.echoes()
             assert sample.ok
             assert await trial.ladder((64, 1472)) == ()
+
+
+async def test_another_name_that_failed_says_nothing_of_this_one() -> None:
+    async with trying(UpstreamAt("here", "http://here.example:1"),
+                      UpstreamAt("gone", "http://gone.example:1")) as trial:
+        assert await trial.names("gone") == "fail"
+        known = trial.resolver._name("here.example")
+        known.addresses, known.failing = ("127.0.0.1",), False
+        assert not trial.resolver.is_failing("here.example")
+        assert trial.resolver.is_failing("gone.example")
+
+
+async def test_another_issuer_than_the_pinned_fails_the_handshake(tmp_path: Path) -> None:
+    ca = make_ca(tmp_path)
+    async with RawOrigin(tls=context(issue(ca, "provider"))) as origin:
+        url = f"https://127.0.0.1:{origin.port}"
+        async with trying(UpstreamAt("right", url, str(ca.cert), issuer="practice-gateway test CA"),
+                          UpstreamAt("wrong", url, str(ca.cert), issuer="NHS")) as trial:
+            assert (await trial.connect("right")).tls == "pass"
+            assert await trial.connect("wrong") == Connected("pass", "fail")

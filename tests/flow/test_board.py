@@ -16,7 +16,7 @@ from chaos.weather import (
     UpstreamHung,
     UpstreamStatus,
 )
-from gateway.core.instant import Wall
+from gateway.core.instant import Mono, Wall
 from gateway.core.link import Link, LinkRules, Sample
 from gateway.core.maintenance import Window
 from gateway.core.message import Outbound
@@ -583,12 +583,17 @@ async def test_each_trouble_of_a_link_is_an_episode_and_a_brown_out_one_a_second
 
 async def test_an_upstream_that_asked_for_it_is_left_alone_until_then() -> None:
     async with watched() as it:
-        it.board.rest("gpc", 7.0)
-        it.board.rest("gpc", 2.0)
+        assert not it.board.standing(TENANT, "gpc").resting
+        it.board.rest(TENANT, "gpc", 7.0)
+        it.board.rest(TENANT, "gpc", 2.0)
         assert it.board.standing(TENANT, "gpc").resting
+        assert not it.board.standing("B81002", "gpc").resting
         await it.clock.advance(6.0)
         assert it.board.standing(TENANT, "gpc").resting
         await it.clock.advance(2.1)
+        assert not it.board.standing(TENANT, "gpc").resting
+        it.board.rest(TENANT, "gpc", 300.0)
+        it.board.saw_status(TENANT, "gpc", "", "fibre", 200, 1)
         assert not it.board.standing(TENANT, "gpc").resting
 
 
@@ -607,3 +612,53 @@ async def test_a_slow_upstream_is_named_moves_nothing_and_degrades_its_mode() ->
         await it.clock.advance(5.0)
         assert it.modes() == ["DEGRADED", "NORMAL"]
         assert it.switches() == []
+
+
+def wrong_peer(it: Watched, link: str, upstream: str, ok: bool = False) -> None:
+    """One handshake with an upstream just now: with a wrong certificate, or a whole answer."""
+    now = it.clock.now()
+    layer, detail = ("http", "") if ok else ("tls", "certificate")
+    it.board.see(Sample(link, upstream, layer, ok, now, now, detail=detail))  # type: ignore[arg-type]
+
+
+async def test_an_interceptor_who_spares_the_anchors_stays_out_until_the_right_certificate_shows(
+        ) -> None:
+    async with watched(upstreams=("gpc", "bars")) as it:
+        for upstream in ("gpc", "bars"):
+            wrong_peer(it, "sim", upstream)
+        await it.clock.advance(60.0)
+        assert it.board.state("sim").state == "QUARANTINED"
+        assert it.turns("sim").count("QUARANTINED") == 1
+        for upstream in ("gpc", "bars"):
+            wrong_peer(it, "sim", upstream, ok=True)
+        await it.clock.advance(3.0)
+        assert it.board.state("sim").state == "PROBATION"
+        assert it.switches() == []
+
+
+async def test_upstreams_that_show_a_wrong_certificate_everywhere_condemn_no_link() -> None:
+    async with watched(upstreams=("gpc", "bars", "pds")) as it:
+        for link in ("sim", "fibre"):
+            for upstream in ("gpc", "bars"):
+                wrong_peer(it, link, upstream)
+        await it.clock.advance(120.0)
+        assert it.board.state("fibre").state == "UP"
+        assert it.switches() == []
+        assert ("TLS_INTERCEPT", "fibre", "gpc", False) in it.judged()
+
+
+async def test_a_read_in_flight_is_told_when_the_last_link_goes_mute() -> None:
+    """A gate turns before the board judges: who compared from there on was never told."""
+    async with watched() as it:
+        await it.world.apply(Cut("fibre"))
+        await it.world.apply(Cut("sim"))
+        await it.clock.advance(0.4)  # echoes are overdue on both, which was told
+        heard: list[frozenset[str]] = []
+        it.board.watch_state(
+            lambda: heard.append(it.board.standing(TENANT, "gpc", asking=False).mute))
+        for link in ("fibre", "sim"):
+            sent = Mono(it.clock.now() - 0.09)
+            it.board.see(Sample(link, "gpc", "ack", False, sent, it.clock.now(),
+                                detail="unacked"))
+            await it.clock.advance(0.03)
+        assert frozenset({"fibre", "sim"}) in heard

@@ -6,7 +6,8 @@ The links' anchors answer every ten seconds here and nothing is late, so that an
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -203,3 +204,53 @@ async def test_a_path_with_a_verdict_against_it_is_asked_every_other_second() ->
         assert len(it.paths["fibre"].asked) == 1
         it.board.tick()
         assert not it.board.is_faulty("fibre", "gpc")
+
+
+async def test_a_link_that_hangs_delays_no_other_ones_proofs() -> None:
+    async with rigged() as it:
+        it.paths["sim"].reply = None  # ten seconds each
+        await it.clock.advance(4000.0)
+        asked = [round(later - earlier) for earlier, later in
+                 pairwise(it.paths["fibre"].asked)]
+        assert max(asked) <= 62
+
+
+async def test_a_portals_page_is_told_as_a_sample_and_a_new_epoch_hurries_only_who_was_well(
+        ) -> None:
+    async with rigged() as it:
+        seen: list[Sample] = []
+        told = it.board.see
+
+        def see(sample: Sample) -> None:
+            seen.append(sample)
+            told(sample)
+
+        it.board.see = see  # type: ignore[method-assign]
+        it.paths["sim"].reply = PORTAL
+        await it.clock.run(it.canaries.ask("sim", "gpc"))
+        assert [(each.layer, each.ok, each.detail) for each in seen
+                if each.target == "gpc"] == [("http", False, "not_the_api")]
+        it.paths["sim"].asked.clear()
+        memory = it.board.state("sim")
+        it.board._detectors["sim"].memory = replace(memory, epoch=memory.epoch + 1)
+        await it.clock.advance(5.0)
+        assert it.paths["sim"].asked == []
+        it.paths["sim"].reply = RIGHT
+        await it.clock.run(it.canaries.ask("sim", "gpc"))
+        it.board._detectors["sim"].memory = replace(memory, epoch=memory.epoch + 2)
+        await it.clock.advance(5.0)
+        assert len(it.paths["sim"].asked) == 2
+
+
+async def test_a_path_without_a_canary_alarms_nobody() -> None:
+    clock = SimClock()
+    board = Board((FIBRE, SIM), {"gpc": ("B81001",)}, LinkRules(), (), clock, lambda told: None,
+                  provable=frozenset())
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(_well(board, clock))
+        await clock.advance(5000.0)
+        task.cancel()
+    path = next(each for each in board.view().paths if each.link == "sim")
+    assert path.lapsed_s is not None
+    assert not path.provable
+    assert unproven(board.view(), clock.wall()) == ()

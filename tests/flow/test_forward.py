@@ -173,26 +173,21 @@ async def test_when_all_fails_it_says_whether_anything_left() -> None:
     assert some.sends == (1, 0)
 
 
-async def test_without_budget_a_slow_read_is_left_alone_and_an_episode_grants_more() -> None:
-    slow = World(silent("fibre"), answers("sim"))
-    while slow.budget.may_hedge("fibre", "sim", 0, slow.clock.now()):
+async def test_an_episode_grants_a_hedge_that_everyday_has_not() -> None:
+    world = World(silent("fibre"), answers("sim"))
+    while world.budget.may_hedge("fibre", "sim", 0, 0, world.clock.now()):
         pass
+    world.board.episodes = 1
 
-    end, took = await slow.carry()
+    end, took = await world.carry()
 
-    assert isinstance(end, Lost)
-    assert slow.sends == (1, 0)
-    assert took == 3.0
-    while slow.budget.may_hedge("fibre", "sim", 0, slow.clock.now()):
-        pass
-    slow.board.episodes = 1
-    end, _ = await slow.carry()
     assert isinstance(end, Won)
+    assert took < 0.5
 
 
 async def test_rescue_after_a_failure_needs_no_budget() -> None:
     world = World((0.01, NoAnswer("fibre", "reset")), answers("sim"))
-    while world.budget.may_hedge("fibre", "sim", 0, world.clock.now()):
+    while world.budget.may_hedge("fibre", "sim", 0, 0, world.clock.now()):
         pass
 
     end, _ = await world.carry()
@@ -220,4 +215,40 @@ async def test_an_upstreams_retry_after_is_told_to_the_board() -> None:
 
     assert isinstance(end, Won)
     assert world.sends == (1, 0)
-    assert world.board.rests == [("gpc", 7.0)]
+    assert world.board.rests == [("B81001", "gpc", 7.0)]
+
+
+async def test_a_portals_retry_after_is_nobodys_wish() -> None:
+    page = Reply(503, "", (("Content-Type", "text/html"), ("Retry-After", "300")))
+    world = World((0.01, Arrived("fibre", page)), answers("sim"))
+
+    await world.carry()
+
+    assert world.board.rests == []
+
+
+async def test_hedges_are_counted_and_their_bytes_settled() -> None:
+    world = World(silent("fibre"), answers("sim"))
+    told: list[tuple[str, bool, int, int]] = []
+    world.budget.ended = (  # type: ignore[method-assign]
+        lambda onto, arrived, size, expected, now: told.append((onto, arrived, size, expected)))
+    reads: list[str] = []
+    world.budget.read = lambda upstream, now: reads.append(upstream)  # type: ignore[method-assign]
+
+    await world.carry()
+
+    assert reads == ["gpc"]
+    assert [(onto, arrived, expected) for onto, arrived, _, expected in told] == [
+        ("sim", True, 2000)]
+
+
+async def test_a_read_that_was_acknowledged_and_forgotten_is_tried_elsewhere_in_the_end() -> None:
+    world = World(silent("fibre"), answers("sim"))
+    while world.budget.may_hedge("fibre", "sim", 0, 0, world.clock.now()):
+        pass
+
+    end, took = await world.carry()
+
+    assert isinstance(end, Won)
+    assert end.arrived.link == "sim"
+    assert took < 2.5

@@ -70,7 +70,7 @@ class FakeBoard:
         self.ends: list[tuple[str, str, str, str, Completion]] = []
         self.open = 0
         self.episodes = 0
-        self.rests: list[tuple[str, float]] = []
+        self.rests: list[tuple[str, str, float]] = []
         self.trials: list[bool] = []
         self._watchers: list[Callable[[], None]] = []
 
@@ -91,9 +91,13 @@ class FakeBoard:
         self.open += 1
         return self.open
 
-    def rest(self, upstream: str, seconds: float) -> None:
+    def rest(self, tenant: str, upstream: str, seconds: float) -> None:
         """Remember it."""
-        self.rests.append((upstream, seconds))
+        self.rests.append((tenant, upstream, seconds))
+
+    def expected_bytes(self, upstream: str, route: str) -> int:
+        """Replies are small here."""
+        return 2000
 
     def episode(self, link: str) -> int:
         """Nothing is in trouble here, unless the test says so."""

@@ -66,15 +66,16 @@ def _standalone(taken: Taken, must: str, limit_ms: float) -> Line:
 
 
 def _refusals(taken: Taken, limit_ms: float) -> list[Line]:
-    asked, late, later = taken.of("search"), [0.0], [0.0]
+    asked, late, later = taken.of("search"), list[float](), list[float]()
     for began, healed, after in zip(taken.onsets.began, taken.onsets.healed, _told(taken),
                                     strict=True):
         known = began + after
         late += [(one.answered - known) * 1000 for one in asked if began <= one.due < known]
         later += [one.took_s * 1000 for one in asked if known <= one.due < healed]
     return [_standalone(taken, "STANDALONE p99, m and R set", limit_ms),
-            at_most(BOTH, "refusals told after STANDALONE", round(max(late)), 50, "ms"),
-            least(BOTH, "refusals later: p99", quantile(later, 0.99), 20)]
+            at_most(BOTH, "refusals told after STANDALONE", round(max(late, default=1e4)), 50,
+                    "ms"),
+            least(BOTH, "refusals later: p99", quantile(later, 0.99) if later else 1e4, 20)]
 
 
 def _back(taken: Taken) -> Line:

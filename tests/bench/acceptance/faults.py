@@ -48,7 +48,7 @@ def _flapping(row: str) -> Row:
             begun += taken.onsets.uncalm
             tell_slowest(options, taken.records, taken.onsets)
         found = measure(records, onsets)
-        return [none_failed(row, found.failed, found.requests),
+        return [none_failed(row, found.failed, found.requests, options.requests),
                 least(row, "p99", found.p99_ms, 140)]
     return run
 

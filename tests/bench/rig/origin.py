@@ -39,7 +39,8 @@ def bundle(size: int, name: bytes) -> bytes:
 
 
 class Ledger:
-    """What arrived: ``writes`` by id (whole bodies only), ``links`` by the sender's address."""
+    """What arrived: ``writes`` by id (whole bodies, and parts whose connection ended), ``links`` by
+    the sender's address."""
 
     def __init__(self, delay_s: float) -> None:
         self.delay_s = delay_s
@@ -64,6 +65,7 @@ class Origin(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
         self._from = b""
+        self._begun = ""  # the id of a write whose body is not whole yet
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is of no asyncio class
@@ -76,12 +78,24 @@ class Origin(asyncio.Protocol):
             declared = LENGTH.search(head)
             length = int(declared[1]) if declared else 0
             if len(self._buffer) < end + 4 + length:
+                self._note_begun(head, bytes(self._buffer[end + 4:]))
                 break
+            self._begun = ""
             body = bytes(self._buffer[end + 4:end + 4 + length])
             del self._buffer[:end + 4 + length]
             self._whole(head, body)
         if len(self._buffer) > HEAD_MAX + BODY_MAX:
             self._transport.abort()
+
+    def _note_begun(self, head: bytes, part: bytes) -> None:
+        """Count a write as soon as its id is here: one cut in the middle and sent again is two."""
+        wrote = WROTE.search(part) if head.startswith(b"POST") and not self._begun else None
+        if wrote:
+            self._begun = wrote[1].decode()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._begun:  # it never became whole: what began counts
+            self._ledger.writes[self._begun] += 1
 
     def _whole(self, head: bytes, body: bytes) -> None:
         line = head.partition(b"\r\n")[0]

@@ -92,3 +92,20 @@ def test_a_change_of_a_link_is_dated_by_when_it_happened() -> None:
     assert [(change.at, change.state) for change in watch.changes] == [(5.0, "UP"), (10.6, "DOWN")]
     assert watch.first("fibre", frozenset({"DOWN"}), 9.6) == pytest.approx(1.0)
     assert watch.first("fibre", frozenset({"DOWN"}), 12.0) is None
+
+
+async def test_a_write_that_was_cut_and_sent_again_is_two() -> None:
+    ledger = Ledger(0.0)
+    server, port = await origin(ledger)
+    body = b'{"resourceType":"Appointment","write":"w_1","comment":"' + b"x" * 500 + b'"}'
+    head = b"POST /Appointment HTTP/1.1\r\nHost: o\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with server:
+        for sent in (head + body[:300], head + body):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(sent)
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            writer.close()
+            await writer.wait_closed()
+        await asyncio.sleep(0.05)
+    assert ledger.writes == {"w_1": 2}
