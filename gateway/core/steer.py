@@ -52,6 +52,9 @@ LOSSY_TIMES: Final = 3.0
 """Failed sends of the last second that are a brown-out where no echo tells of it: one in ten of ten
 at least, and three times the share of the other link's."""
 
+DIP_S: Final = 1.0
+"""A good spell of a flagged brown-out that ends the wait: at 20 % loss none lasts so long."""
+
 HOUR_S: Final = 3600.0
 
 
@@ -421,8 +424,9 @@ class Sizes:
 class Leaning:
     """How one class leans on one link.
 
-    ``worse_since`` is set while the class costs too much there, ``fair_since`` while, after that
-    was established (``impaired``), it costs little again. ``moved`` tells that it has left.
+    ``worse_since`` is set while the class costs too much there, ``fair_since`` while it costs
+    little again, for a moment or, once that was established (``impaired``), for good. ``moved``
+    tells that it has left.
     """
 
     link: str
@@ -512,11 +516,10 @@ def _lean(leaning: Leaning, costs: CostTable, usable: tuple[str, ...], is_browne
         return leaning
     if not leaning.impaired:
         if mine <= rules.away_factor * other[0] or mine - other[0] < rules.least_s:
-            # Loss comes in fits: what is flagged does not begin anew with each good half second.
-            return leaning if is_browned else replace(leaning, worse_since=None)
+            return _dipped(leaning, is_browned, now)
         since = leaning.worse_since if leaning.worse_since is not None else now
         wait = rules.away_browned_s if is_browned else rules.away_s
-        return replace(leaning, worse_since=since, impaired=now - since >= wait)
+        return replace(leaning, worse_since=since, fair_since=None, impaired=now - since >= wait)
     is_fair = not is_browned and (mine < rules.back_factor * other[0]
                                   or mine - other[0] < rules.least_s / 2.0)
     if not is_fair:
@@ -525,6 +528,17 @@ def _lean(leaning: Leaning, costs: CostTable, usable: tuple[str, ...], is_browne
     if now - since >= rules.back_s:
         return Leaning(leaning.link, leaning.kind)
     return replace(leaning, fair_since=since)
+
+
+def _dipped(leaning: Leaning, is_browned: bool, now: Mono) -> Leaning:
+    """Loss comes in fits: what is flagged does not begin anew with a good second, but bursts that
+    are far apart are each by themselves."""
+    if leaning.worse_since is None or not is_browned:
+        return replace(leaning, worse_since=None, fair_since=None)
+    fair = leaning.fair_since if leaning.fair_since is not None else now
+    if now - fair >= DIP_S:
+        return replace(leaning, worse_since=None, fair_since=None)
+    return replace(leaning, fair_since=fair)
 
 
 def _best_other(leaning: Leaning, costs: CostTable, usable: tuple[str, ...]

@@ -220,6 +220,8 @@ def test_a_good_half_second_of_a_flagged_brown_out_does_not_begin_the_wait_anew(
     assert not dip.impaired
     assert run(dip, BAD, 2, 2, browned=("fibre",)).impaired == {"fibre"}
     assert not run(run(before, GOOD, 1.5, 1.75), BAD, 2, 2, browned=("fibre",)).impaired
+    apart = run(before, GOOD, 1.5, 2.75, browned=("fibre",))
+    assert not run(apart, BAD, 3, 3.5, browned=("fibre",)).impaired  # a burst by itself
 
 
 def test_a_gain_of_milliseconds_moves_nothing_however_large_the_factor() -> None:
