@@ -26,6 +26,7 @@ class Warms(Protocol):
 
     async def warm(self, tenant: str, upstream: str, n: int, connect_s: float = 1.5) -> int: ...
     def peak(self, tenant: str, upstream: str) -> int: ...
+    def trim(self, tenant: str, upstream: str, keep: int) -> int: ...
 
 
 class Board(Protocol):
@@ -95,6 +96,8 @@ class Standby:
                 for path, wanted in self.declared(link):
                     if wanted:
                         is_warm &= await self._senders[link].warm(*path, wanted) >= wanted
+                    if not standing.busy:  # a canary was under way when the last was opened
+                        self._senders[link].trim(*path, wanted)
                 (self._opened.add if is_warm else self._opened.discard)(link)
                 self._board.warmed(link, is_warm)
                 tried = None if is_warm else now

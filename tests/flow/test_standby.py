@@ -18,6 +18,7 @@ class Pool:
 
     def __init__(self, stuck: bool = False, peak: int = 0, refuses: bool = False) -> None:
         self.asked: Counter[tuple[str, str, int]] = Counter()
+        self.trimmed: Counter[tuple[str, str, int]] = Counter()
         self.stuck = stuck
         self.at_most = peak
         self.refuses = refuses
@@ -30,6 +31,10 @@ class Pool:
 
     def peak(self, tenant: str, upstream: str) -> int:
         return self.at_most
+
+    def trim(self, tenant: str, upstream: str, keep: int) -> int:
+        self.trimmed[tenant, upstream, keep] += 1
+        return keep
 
 
 class Links:
@@ -122,3 +127,11 @@ async def test_the_board_is_told_when_a_returning_link_is_warm() -> None:
     async with running(links, {"fibre": Pool(stuck=True), "sim": Pool()}) as (clock, _):
         await clock.advance(EVERY_S)
     assert links.warm == {"sim": True}
+
+
+async def test_what_a_canary_left_over_on_a_standby_is_closed_and_no_more() -> None:
+    pools = {"fibre": Pool(), "dsl": Pool()}
+    async with running(Links(fibre="UP", dsl="UP"), pools) as (clock, _):
+        await clock.advance(3 * EVERY_S)
+    assert pools["dsl"].trimmed[(*PATH, 2)] >= 3
+    assert not pools["fibre"].trimmed
