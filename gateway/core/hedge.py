@@ -29,6 +29,8 @@ SENDS_MAX: Final = 4
 UNDER_WAY_MAX: Final = 2
 """Sends of one read at once (links.md section 8)."""
 
+LAST_CHANCE_LEAST_S: Final = 1.0
+
 ASK_AGAIN_S: Final = 1.0
 """A read whose hedge was refused asks again so soon: a purse earns one a second at least, and a
 send that was acknowledged and then forgotten must not be all that was tried (promise 1)."""
@@ -204,7 +206,7 @@ def decide(race: Race, now: Mono) -> Step:
         return _lost(race) if race.copy else Peek()
     link, due = _next(race, under_way, now)
     if link and due <= now:
-        return Start(link, _sort(race, under_way, link))
+        return Start(link, _sort(race, under_way, link, now))
     if under_way or link:
         until = min(deadline, due) if link else deadline
         if "hedge" in race.denied and race.ask_again is not None:
@@ -213,9 +215,9 @@ def decide(race: Race, now: Mono) -> Step:
     return _best_refusal(race) or _lost(race)
 
 
-def _sort(race: Race, under_way: tuple[Attempt, ...], link: str) -> Sort:
+def _sort(race: Race, under_way: tuple[Attempt, ...], link: str, now: Mono) -> Sort:
     if under_way:
-        return "hedge"
+        return "first" if _is_last_chance(race, under_way, now) else "hedge"
     if link not in {a.link for a in race.attempts}:
         return "first"
     return "first" if _stale_link(race) == link else "round"
@@ -270,7 +272,8 @@ def _next(race: Race, under_way: tuple[Attempt, ...], now: Mono) -> tuple[str, M
     shut = race.plan.metered if _is_busy(race.attempts[-1].outcome) else frozenset()
     fresh = next((link for link in race.usable if link not in tried and link not in shut), "")
     if under_way and "hedge" in race.denied:
-        return "", now
+        return (fresh, _last_chance(race, under_way[-1])) if fresh and _may_spend(
+            race, under_way[-1], fresh) else ("", now)
     if under_way:
         due = _hedge_due(race, under_way[-1], fresh)
         return (fresh, due) if fresh and due is not None else ("", now)
@@ -290,10 +293,30 @@ def _hedge_due(race: Race, attempt: Attempt, onto: str) -> Mono | None:
     doubled = race.plan.duplicate and len(race.attempts) == 1
     if attempt.progress == "unacked" or doubled:
         return attempt.at
-    wait = dict(race.plan.hedge_after_s).get(attempt.link)
-    if wait is None or (attempt.progress == "acked" and onto in race.plan.metered):
+    if not _may_spend(race, attempt, onto):
         return None
+    wait = dict(race.plan.hedge_after_s).get(attempt.link)
+    if wait is None:  # no second send for a slow upstream, or a slice that is spent
+        return None if onto in race.plan.metered or not onto else _last_chance(race, attempt)
     return Mono(attempt.at + wait)
+
+
+def _may_spend(race: Race, attempt: Attempt, onto: str) -> bool:
+    """Whether a read whose bytes arrived, so whose upstream is slow, may go onto that link too."""
+    return not (attempt.progress == "acked" and onto in race.plan.metered)
+
+
+def _last_chance(race: Race, attempt: Attempt) -> Mono:
+    """When a read that was not answered goes to the other link whatever the budget says.
+
+    A box on the way may acknowledge for a path that is dead behind it: no gate fires then, and no
+    anchor need be silent. Promise 1 wants the other path tried while there is patience left.
+    """
+    return Mono(attempt.at + max(LAST_CHANCE_LEAST_S, race.plan.patience_s / 3.0))
+
+
+def _is_last_chance(race: Race, under_way: tuple[Attempt, ...], now: Mono) -> bool:
+    return len(under_way) == 1 and now >= _last_chance(race, under_way[0])
 
 
 def _no_path_answers(race: Race, under_way: tuple[Attempt, ...]) -> bool:

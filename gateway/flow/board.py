@@ -526,9 +526,10 @@ class Board:
             for link, detector in self._detectors.items() for upstream in self._upstreams
             if (ring := detector.targets.get(upstream))}
         after = judge(self._verdicts, self._upstreams, usable, self._paths, self._rules, now)
+        # Of a link with an interceptor they hold on, where a canary goes on looking.
         after += tuple(
-            v for v in self._verdicts if v.kind == "TLS_INTERCEPT" and v.upstream
-            and states.get(v.link) == "QUARANTINED"
+            v for v in self._verdicts if v.kind == "TLS_INTERCEPT"
+            and v.upstream in (self._shown.provable or ()) and states.get(v.link) == "QUARANTINED"
             and (self._paths.get((v.link, v.upstream), NO_READING).good_at or NEVER) <= v.since)
         for link, detector in self._detectors.items():
             after += link_faults(self._verdicts, link, detector.lookups, detector.rungs,

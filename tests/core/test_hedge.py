@@ -193,6 +193,21 @@ def test_no_more_than_two_are_under_way_and_four_in_all() -> None:
     assert isinstance(decide(failed, later(1.0)), Lost)
 
 
+def test_a_third_of_its_patience_over_a_read_is_tried_elsewhere_whatever_the_budget_says() -> None:
+    """A box on the way may acknowledge for a path that is dead behind it (promise 1)."""
+    race = begin(READ, T).started("fibre", T).moved(0, "acked").refused("hedge", later(0.25))
+
+    assert decide(race, later(0.9)) == Wait(later(1.0))
+    step = decide(race, later(1.0))
+    assert isinstance(step, Start)
+    assert (step.link, step.sort) == ("sim", "first")
+    unhedged = begin(replace(READ, hedge_after_s=()), T).started("fibre", T)
+    assert decide(unhedged, later(0.5)) == Wait(later(1.0))
+    assert decide(unhedged, later(1.0)) == Start("sim")
+    spared = begin(replace(READ, hedge_after_s=(), metered=frozenset({"sim"})), T)
+    assert decide(spared.started("fibre", T), later(2.0)) == Wait(later(3.0))
+
+
 def test_where_every_link_is_mute_the_copy_is_given_before_anything_is_sent() -> None:
     mute = replace(READ, may_copy=True, mute=frozenset({"fibre", "sim"}))
     race = begin(mute, T)

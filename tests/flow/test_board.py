@@ -624,6 +624,7 @@ def wrong_peer(it: Watched, link: str, upstream: str, ok: bool = False) -> None:
 async def test_an_interceptor_who_spares_the_anchors_stays_out_until_the_right_certificate_shows(
         ) -> None:
     async with watched(upstreams=("gpc", "bars")) as it:
+        it.board._shown.provable = frozenset({"gpc", "bars"})
         for upstream in ("gpc", "bars"):
             wrong_peer(it, "sim", upstream)
         await it.clock.advance(60.0)
@@ -634,6 +635,14 @@ async def test_an_interceptor_who_spares_the_anchors_stays_out_until_the_right_c
         await it.clock.advance(3.0)
         assert it.board.state("sim").state == "PROBATION"
         assert it.switches() == []
+
+
+async def test_where_no_canary_looks_the_anchors_alone_let_a_link_come_back() -> None:
+    async with watched(upstreams=("gpc", "bars")) as it:
+        for upstream in ("gpc", "bars"):
+            wrong_peer(it, "sim", upstream)
+        await it.clock.advance(30.0)
+        assert it.turns("sim")[-2:] == ["QUARANTINED", "PROBATION"]
 
 
 async def test_upstreams_that_show_a_wrong_certificate_everywhere_condemn_no_link() -> None:

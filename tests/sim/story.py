@@ -157,6 +157,9 @@ class WarmSender(SimSender):
         request = Outbound(tenant, upstream, "GET", "", (), connect_s=connect_s)
         return 0 if await self._connect(request, self._world.clock.now()) else n
 
+    def trim(self, tenant: str, upstream: str, keep: int) -> int:
+        return keep
+
     def peak(self, tenant: str, upstream: str) -> int:
         """Return what a quiet practice needs at once."""
         return 1
