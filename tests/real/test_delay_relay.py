@@ -38,7 +38,7 @@ async def test_each_wire_has_its_distance_and_a_cut_is_still_a_cut(tmp_path: Pat
                     assert answer.status == 200
                     assert len(answer.body) == size
                     took.append(each - DELAY_S)
-                assert min(took) >= 2 * hold_s
+                assert min(took) >= 2 * hold_s - 0.001  # it wakes by the millisecond
                 rounds = 1 if size == 2000 else 2
                 # More is retransmission: an offload left on, whose large frames nothing carries.
                 assert sorted(took)[5] < rounds * 2 * hold_s + 0.05, took

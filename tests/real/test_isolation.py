@@ -235,7 +235,8 @@ async def test_link_a_without_good_names_costs_nothing_anywhere(tmp_path: Path) 
             calm.append(found.p99("pinned"))
             for mood, bad in there.bad.items():
                 found = await load(bad.site, [ON_A, ON_B])
-                assert (found.failed, found.links) == ([], {"b"})
+                assert not found.failed, (mood, found.failed[:5])
+                assert "b" in found.links  # and a too, where b's answer for the name will do
                 rough[mood].append(found.p99("pinned"))
         assert all(bad.server.asked for bad in there.bad.values())
         there.judge_nobody_was_misled()

@@ -24,7 +24,7 @@ async def listen(there: Scene, heard: list[tuple[str, Any]], ready: asyncio.Even
 
 
 def test_the_stored_document_has_a_channel_for_each_kind() -> None:
-    assert set(DOCUMENT["channels"]) == {"birth", "presence", "state", "hb", "evt"}
+    assert set(DOCUMENT["channels"]) == {"birth", "presence", "state", "hb", "evt", "want"}
 
 
 async def test_all_that_the_daemon_says_holds_to_the_document_and_it_leaves_in_order(
