@@ -84,6 +84,11 @@ def p99(reads: list[Read]) -> float:
     return ranked[len(ranked) * 99 // 100]
 
 
+def declared(told: dict[str, Any]) -> int:
+    """The warm connections that the backup may hold."""
+    return sum(int(row["declared"]) for row in told["warm"] if row["link"] == "sim")
+
+
 async def test_a_healed_primary_takes_its_traffic_back_and_nothing_stays_on_the_backup(
         tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     async with Namespaces() as rig, origin(rig):
@@ -103,12 +108,17 @@ async def test_a_healed_primary_takes_its_traffic_back_and_nothing_stays_on_the_
                     ended, told = await until_cleared(BACK_S)
                     async with asyncio.timeout(15.0):
                         tunnel_ended = await tunnel
-                    await asyncio.sleep(3.0)
                     left, told = on_backup(), await status()
+                    for _ in range(40):  # the order wants it within 60 s of the ramp's end
+                        clean = told["steering"]["cleared"][0]["clean_s"] is not None
+                        if clean and left <= declared(told):
+                            break
+                        await asyncio.sleep(1.0)
+                        left, told = on_backup(), await status()
     calm = [one for one in load.reads if calm_from <= one.due < healed]
     ramp = [one for one in load.reads if healed <= one.due]
     after = [one for one in ramp if one.due > ended + 0.2]
-    warm = sum(row["declared"] for row in told["warm"] if row["link"] == "sim")
+    warm = declared(told)
     with capfd.disabled():
         sys.stdout.write(f"\n{len(ramp)} reads, p99 {p99(ramp) * 1000:.0f} ms (calm "
                          f"{p99(calm) * 1000:.0f}), {left} connections left, {warm} declared, "
