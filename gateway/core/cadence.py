@@ -71,19 +71,3 @@ def every_s(ask: Ask, pace: Pace, rules: CadenceRules, links: LinkRules, *, mete
             return rules.names_metered_s if idle else rules.names_s
         case "size":
             return rules.size_metered_s if metered else rules.size_s
-
-
-def month_bytes(rules: CadenceRules, links: LinkRules, *, small: bool, upstreams: int, warm: int,
-                page_bytes: int = 0) -> dict[str, float]:
-    """Return what an idle metered standby carries in 30 days by kind, where nothing goes wrong.
-
-    ``upstreams`` are asked each by themselves; ``warm`` connections are kept alive every 300 s;
-    ``page_bytes`` is the canary's body.
-    """
-    asked = {ask: MONTH_S / every_s(ask, "idle", rules, links, metered=True, small=small)
-             for ask in ASKS}
-    many = {"connect": upstreams, "canary": upstreams}
-    found: dict[str, float] = {ask: count * many.get(ask, 1) * (
-        COST_BYTES[ask] + (page_bytes if ask == "canary" else 0)) for ask, count in asked.items()}
-    found["keepalive"] = warm * MONTH_S / 300.0 * COST_BYTES["keepalive"]
-    return found

@@ -180,12 +180,12 @@ def _quantile(latency: Latency, share: float) -> float | None:
                  if count >= wanted), None)
 
 
-def promises(told: Felt, left: int, doubled: int = 0) -> tuple[tuple[int, bool], ...]:
+def promises(told: Felt, left: int) -> tuple[tuple[int, bool], ...]:
     """Return which promises of design.md section 7 held: 1 no request failed or was refused (or
     had to take a copy) while a path worked, 2 nothing is in doubt, 7 nothing is ``left`` on the
     backup."""
     return ((1, not (told.failed or told.refused or told.copies)),
-            (2, not (told.unknown or doubled)), (7, not left))
+            (2, not told.unknown), (7, not left))
 
 
 def left_behind(view: BoardView, backup: str) -> int:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from gateway.core.cadence import ASKS, Ask, CadenceRules, Pace, every_s, month_bytes
+from gateway.core.cadence import (
+    ASKS,
+    COST_BYTES,
+    MONTH_S,
+    Ask,
+    CadenceRules,
+    Pace,
+    every_s,
+)
 from gateway.core.link import LinkRules
 
 RULES, LINKS = CadenceRules(), LinkRules()
@@ -26,6 +34,22 @@ def test_a_small_plan_is_asked_a_third_as_often_and_only_where_it_stands_by() ->
 @pytest.mark.parametrize("ask", ASKS)
 def test_an_idle_standby_is_never_asked_more_often_than_a_link_at_work(ask: Ask) -> None:
     assert every_s(ask, "idle", RULES, LINKS, metered=True) >= every_s(ask, "busy", RULES, LINKS)
+
+
+def month_bytes(rules: CadenceRules, links: LinkRules, *, small: bool, upstreams: int, warm: int,
+                page_bytes: int = 0) -> dict[str, float]:
+    """Return what an idle metered standby carries in 30 days by kind, where nothing goes wrong.
+
+    ``upstreams`` are asked each by themselves; ``warm`` connections are kept alive every 300 s;
+    ``page_bytes`` is the canary's body.
+    """
+    asked = {ask: MONTH_S / every_s(ask, "idle", rules, links, metered=True, small=small)
+             for ask in ASKS}
+    many = {"connect": upstreams, "canary": upstreams}
+    found: dict[str, float] = {ask: count * many.get(ask, 1) * (
+        COST_BYTES[ask] + (page_bytes if ask == "canary" else 0)) for ask, count in asked.items()}
+    found["keepalive"] = warm * MONTH_S / 300.0 * COST_BYTES["keepalive"]
+    return found
 
 
 def test_a_small_plan_stays_below_65_megabytes_a_month() -> None:
