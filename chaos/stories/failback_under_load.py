@@ -21,7 +21,7 @@ STORY: Final = Story(
     hold_s=2.0,
     reads_a_second=60.0,
     switches_max=2,
-    demands=(NoneFails(), Carries("fibre silent", "sim", times=50),
+    demands=(NoneFails(unknown=1), Carries("fibre silent", "sim", times=50),
              Carries(BACK, "fibre", times=180)),
     wanted=Wanted(anchors=True),
     failback_grace_s=0.5)
