@@ -30,6 +30,7 @@ from chaos.weather import (
     DnsLie,
     Flap,
     Heal,
+    Intercept,
     Lose,
     MtuHole,
     OneWay,
@@ -54,7 +55,8 @@ _WORDS: Final[dict[type, str]] = {
     Cut: "cut silently", Reset: "reset", Slow: "slow", Lose: "losing packets", Flap: "flapping",
     SwallowReplies: "replies swallowed", OneWay: "one way", Unplug: "unplugged",
     DnsLie: "DNS lies", CaptivePortal: "captive portal", UpstreamGone: "gone",
-    UpstreamHung: "hangs", UpstreamSlow: "slow", MtuHole: "MTU hole", Bursts: "short bursts"}
+    UpstreamHung: "hangs", UpstreamSlow: "slow", MtuHole: "MTU hole", Bursts: "short bursts",
+    Intercept: "intercepted"}
 _LIMPS: Final = (Slow, Lose, DnsLie, MtuHole)  # a link still carries what is asked of it
 
 

@@ -146,9 +146,18 @@ class CaptivePortal:
     link: str
 
 
+@dataclass(frozen=True, slots=True)
+class Intercept:
+    """Every new TCP connection over ``link`` ends at ``by`` (an IPv4 address), who claims to be the
+    upstream: what a provider's or an attacker's middle box does. Those that are open stay."""
+
+    link: str
+    by: str
+
+
 Verb: TypeAlias = (Cut | Heal | Reset | Slow | Lose | Flap | SwallowReplies | OneWay | Unplug
                    | UpstreamStatus | UpstreamGone | UpstreamHung | UpstreamSlow | DnsLie
-                   | CaptivePortal | MtuHole | Bursts)
+                   | CaptivePortal | MtuHole | Bursts | Intercept)
 
 
 def bursts(verb: Bursts) -> Iterator[tuple[float, float]]:

@@ -40,6 +40,7 @@ from chaos.weather import (
     DnsLie,
     Flap,
     Heal,
+    Intercept,
     Lose,
     MtuHole,
     OneWay,
@@ -57,7 +58,7 @@ from chaos.weather import (
 
 Place: TypeAlias = Literal["edge", "wan_a", "wan_b", "up"]
 LinkVerb: TypeAlias = (Cut | Heal | Reset | Slow | Lose | Flap | SwallowReplies | OneWay | Unplug
-                      | DnsLie | CaptivePortal | MtuHole | Bursts)
+                      | DnsLie | CaptivePortal | MtuHole | Bursts | Intercept)
 PLACES: Final[tuple[Place, ...]] = ("edge", "wan_a", "wan_b", "up")
 PREFIX: Final = "pgw-"
 RUN_DIR: Final = Path("/run/netns")
@@ -333,6 +334,8 @@ class Namespaces:
                 await self._dns(link, lie)
             case CaptivePortal(link):
                 await self._portal(link)
+            case Intercept(link, by):
+                await self._turn_rule(link, f"meta l4proto tcp dnat ip to {by}")
             case _:
                 assert_never(verb)
 

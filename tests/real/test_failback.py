@@ -6,9 +6,7 @@ backup, and no HTTP connection there beyond the declared warm ones after 60 s, n
 """
 
 import asyncio
-import base64
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,7 +17,8 @@ import pytest
 
 from chaos.rig.namespaces import Namespaces, visit, why_not
 from chaos.weather import Cut, Heal
-from tests.real.daemon import KEY, gateway
+from tests.bench.rig.left import established, talking_tunnel
+from tests.real.daemon import gateway
 from tests.real.steady import Read, Steady
 from tests.real.test_blackhole import ADMIN, ORIGIN, PORT, configuration, origin
 
@@ -43,31 +42,6 @@ async def status() -> dict[str, Any]:
                 session.get(f"http://127.0.0.1:{ADMIN}/status") as reply):
         told: dict[str, Any] = await reply.json()
         return told
-
-
-async def talking_tunnel() -> float:
-    """Hold a tunnel that speaks five times a second; return when it ended."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", TUNNEL)
-    who = base64.b64encode(f"B81001:{KEY}".encode()).decode()
-    writer.write(f"CONNECT {ORIGIN}:8080 HTTP/1.1\r\nHost: {ORIGIN}:8080\r\n"
-                 f"Proxy-Authorization: Basic {who}\r\n\r\n".encode())
-    assert b" 200 " in await reader.readline()
-    try:
-        while True:
-            writer.write(b"GET /Patient/1 HTTP/1.1\r\nHost: x\r\n\r\n")
-            if not await reader.read(65536):
-                break
-            await asyncio.sleep(0.2)
-    except OSError:
-        return time.monotonic()
-    return time.monotonic()
-
-
-def on_backup() -> int:
-    """Established connections to the origin over the backup's device, as the kernel counts them."""
-    told = subprocess.run(["ss", "-tnH", "state", "established", "dst", f"{ORIGIN}:8080"],
-                          capture_output=True, text=True, check=True).stdout
-    return sum("%b:" in line for line in told.splitlines())
 
 
 async def until_cleared(within_s: float) -> tuple[float, dict[str, Any]]:
@@ -101,20 +75,20 @@ async def test_a_healed_primary_takes_its_traffic_back_and_nothing_stays_on_the_
                     await rig.apply(Cut("fibre"))
                     await load.back_on("sim", BACK_S)
                     calm_from = time.monotonic()
-                    tunnel = asyncio.ensure_future(talking_tunnel())
+                    tunnel = asyncio.ensure_future(talking_tunnel(TUNNEL, f"{ORIGIN}:8080"))
                     await asyncio.sleep(2.0)
                     await rig.apply(Heal("fibre"))
                     healed = time.monotonic()
                     ended, told = await until_cleared(BACK_S)
                     async with asyncio.timeout(15.0):
                         tunnel_ended = await tunnel
-                    left, told = on_backup(), await status()
+                    left, told = established("b", f"{ORIGIN}:8080"), await status()
                     for _ in range(40):  # the order wants it within 60 s of the ramp's end
                         clean = told["steering"]["cleared"][0]["clean_s"] is not None
                         if clean and left <= declared(told):
                             break
                         await asyncio.sleep(1.0)
-                        left, told = on_backup(), await status()
+                        left, told = established("b", f"{ORIGIN}:8080"), await status()
     calm = [one for one in load.reads if calm_from <= one.due < healed]
     ramp = [one for one in load.reads if healed <= one.due]
     after = [one for one in ramp if one.due > ended + 0.2]

@@ -14,12 +14,12 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from chaos.rig.namespaces import why_not
-from tests.bench.acceptance import blackhole, dead, faults, standby, upstream
+from tests.bench.acceptance import blackhole, dead, failback, faults, lies, standby, upstream
 from tests.bench.acceptance.table import Line, Options, Row
 
 ROWS: Final[dict[str, Row]] = {
     blackhole.ROW: blackhole.run, **faults.ROWS, **dead.ROWS, **upstream.ROWS,
-    **standby.ROWS,
+    **standby.ROWS, **lies.ROWS, **failback.ROWS,
 }
 
 

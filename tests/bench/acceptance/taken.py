@@ -1,8 +1,9 @@
 """One measured run of our gateway: a place, the daemon, a load, and a fault again and again."""
 
 import asyncio
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.bench.acceptance.table import Line, Options, least
 from tests.bench.rig.figures import near, quantile, slowest
 from tests.bench.rig.load import Asking
 from tests.bench.rig.ours import Setting, ours, stream
-from tests.bench.rig.place import Loaded, Place, loaded, place
+from tests.bench.rig.place import Loaded, Place, child, loaded, place
 from tests.bench.rig.records import Record
 from tests.bench.rig.runs import Fault, Onsets, repeat
 from tests.bench.rig.watch import Watch, watching
@@ -48,14 +49,21 @@ class Taken:
 
 
 @asynccontextmanager
-async def opened(home: Path, setting: Setting, asking: tuple[Asking, ...], far: bool = False
-                 ) -> AsyncIterator[Open]:
-    """Build everything and load it: ``RATE`` requests a second, shared by the kinds asked."""
+async def opened(home: Path, setting: Setting, asking: tuple[Asking, ...], far: bool = False,
+                 beside: Sequence[tuple[str, ...]] = (), head: str = "") -> AsyncIterator[Open]:
+    """Build everything and load it: ``RATE`` requests a second, shared by the kinds asked.
+
+    ``beside`` are modules with their arguments that run in ``up`` first; ``head`` is sent too.
+    """
     async with AsyncExitStack() as stack:
         where = await stack.enter_async_context(place(home, far=far))
+        for command in beside:
+            await stack.enter_async_context(child(*where.rig.inside(
+                "up", sys.executable, "-m", *command)))
         site = await stack.enter_async_context(ours(home / "ours", setting))
         watch = await stack.enter_async_context(watching(site.admin))
-        streams = [stream(site, each, asking=each, rate=RATE / len(asking)) for each in asking]
+        streams = [stream(site, each, asking=each, rate=RATE / len(asking), head=head)
+                   for each in asking]
         load = await stack.enter_async_context(loaded(home, streams))
         yield Open(where, site, watch, load, time.monotonic())
 

@@ -6,7 +6,9 @@ that id. ``X-From`` says from which address the request came, so by which link. 
 ``/ledger`` it tells the counts of writes, of requests per link, and what held credentials.
 
 Each answer is one write on a socket with TCP_NODELAY: nothing waits for anybody's delayed ACK.
-Run as ``python -m tests.bench.rig.origin DELAY_S ADDRESS:PORT ... [anchor=ADDRESS:PORT ...]``.
+Run as ``python -m tests.bench.rig.origin DELAY_S ADDRESS:PORT ... [KEY=VALUE ...]``: ``anchor`` and
+``plain`` are further places, the latter without TLS where ``tls=CERT,KEY`` gives it to the others;
+``answers=N`` ends each connection after so many.
 """
 
 import asyncio
@@ -40,10 +42,12 @@ def bundle(size: int, name: bytes) -> bytes:
 
 class Ledger:
     """What arrived: ``writes`` by id (whole bodies, and parts whose connection ended), ``links`` by
-    the sender's address."""
+    the sender's address. ``answers`` is how many a connection gives before it ends; 0: no end."""
 
-    def __init__(self, delay_s: float) -> None:
+    def __init__(self, delay_s: float, answers: int = 0) -> None:
         self.delay_s = delay_s
+        self.answers = answers
+        self.connections = 0
         self.status = 200
         self.writes: Counter[str] = Counter()
         self.links: Counter[str] = Counter()
@@ -54,7 +58,8 @@ class Ledger:
         return json.dumps({
             "writes": len(self.writes),
             "duplicates": {name: count for name, count in self.writes.items() if count > 1},
-            "links": self.links, "credentials": self.credentials}).encode()
+            "links": self.links, "credentials": self.credentials,
+            "connections": self.connections}).encode()
 
 
 class Origin(asyncio.Protocol):
@@ -66,8 +71,10 @@ class Origin(asyncio.Protocol):
         self._buffer = bytearray()
         self._from = b""
         self._begun = ""  # the id of a write whose body is not whole yet
+        self._answered = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._ledger.connections += 1
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is of no asyncio class
         self._from = str((transport.get_extra_info("peername") or ("",))[0]).encode()
 
@@ -136,25 +143,33 @@ class Origin(asyncio.Protocol):
         self._answer(b"200 OK", b"{}")
 
     def _answer(self, status: bytes, body: bytes) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(
-                b"HTTP/1.1 %s\r\nContent-Type: application/fhir+json\r\nCache-Control: no-store\r\n"
-                b"X-From: %s\r\nContent-Length: %d\r\n\r\n%s"
-                % (status, self._from, len(body), body))
+        if self._transport.is_closing():
+            return
+        self._answered += 1
+        last = self._answered == self._ledger.answers
+        self._transport.write(
+            b"HTTP/1.1 %s\r\nContent-Type: application/fhir+json\r\nCache-Control: no-store\r\n"
+            b"X-From: %s\r\n%sContent-Length: %d\r\n\r\n%s"
+            % (status, self._from, b"Connection: close\r\n" if last else b"", len(body), body))
+        if last:
+            self._transport.close()
 
 
 async def _hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
-async def serve(delay_s: float, places: list[str], anchors: list[str],
-                tls: ssl.SSLContext | None = None) -> None:
-    """Serve at ``places`` until killed; hang up on whoever calls one of ``anchors``."""
-    ledger, loop = Ledger(delay_s), asyncio.get_running_loop()
-    for place in places:
+async def serve(ledger: Ledger, places: list[str], options: dict[str, list[str]]) -> None:
+    """Serve at ``places`` until killed; hang up on whoever calls an ``anchor``."""
+    loop, tls = asyncio.get_running_loop(), None
+    for pair in options.get("tls", ()):
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(*pair.split(","))
+    for place, shown in (*((each, tls) for each in places),
+                         *((each, None) for each in options.get("plain", ()))):
         host, _, port = place.rpartition(":")
-        await loop.create_server(lambda: Origin(ledger), host, int(port), ssl=tls, backlog=4096)
-    for anchor in anchors:
+        await loop.create_server(lambda: Origin(ledger), host, int(port), ssl=shown, backlog=4096)
+    for anchor in options.get("anchor", ()):
         host, _, port = anchor.rpartition(":")
         await asyncio.start_server(_hang_up, host, int(port))
     gc.freeze()  # no long collection may look like a stall of whom we measure
@@ -166,15 +181,12 @@ async def serve(delay_s: float, places: list[str], anchors: list[str],
 def main() -> None:
     """Read the arguments and serve."""
     delay_s, *rest = sys.argv[1:]
-    options = [each.partition("=")[::2] for each in rest if "=" in each]
-    tls = None
-    for key, value in options:
-        if key == "tls":
-            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            tls.load_cert_chain(*value.split(","))
+    options: dict[str, list[str]] = {}
+    for key, _, value in (each.partition("=") for each in rest if "=" in each):
+        options.setdefault(key, []).append(value)
+    ledger = Ledger(float(delay_s), int(options.get("answers", ["0"])[0]))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(float(delay_s), [each for each in rest if "=" not in each],
-                         [value for key, value in options if key == "anchor"], tls))
+        runner.run(serve(ledger, [each for each in rest if "=" not in each], options))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,9 @@ class Setting:
     keep: bool = False
     damped: bool = False
     hold_s: float = 1.0
+    upstream: tuple[tuple[str, str], ...] = ()  # further keys, or others
+    resolvers: tuple[tuple[str, str], ...] = ()  # by device; the other's is the second
+    tunnel_port: int = 0
 
 
 def tables(setting: Setting, shared: Path) -> dict[str, Any]:
@@ -40,15 +43,17 @@ def tables(setting: Setting, shared: Path) -> dict[str, Any]:
         "judgement": judgement,
         "listen": {"connections_max": 2048},
         "links": [_link(name, device, rank, shared, metered=setting.metered and device == "b")
-                  for rank, (name, device) in enumerate(LINKS, 1)],
+                  | _names(setting, device) for rank, (name, device) in enumerate(LINKS, 1)],
         "tenants": [{"ods": "B81001", "requests_max": 2048, "clients": [
             {"id": "desk", "key_sha256": sha256(KEY),
              "copies": "marked" if setting.keep else "never"}]}],
         "upstreams": [{"id": "up", "tenants": ["B81001"], "base_url": f"http://{ORIGIN}:{PORT}",
                        "pack": "fhir-r4", **(
                            {"keep": "continuity", "permitted_by": "the bench"}
-                           if setting.keep else {})}],
+                           if setting.keep else {}), **dict(setting.upstream)}],
     }
+    if setting.tunnel_port:
+        made["tunnel"] = {"port": setting.tunnel_port, "allow": [f"{ORIGIN}:{PORT}"]}
     if not setting.damped:
         judgement |= {"hold_s": setting.hold_s, "hold_most_s": setting.hold_s,
                       "penalty_limit": 1e6, "penalty_release": 1e5}
@@ -63,6 +68,11 @@ def _link(name: str, device: str, rank: int, shared: Path, metered: bool) -> dic
               for n, address in enumerate(ANCHORS, 1)]
     return {"id": name, "priority": rank, "interface": device, "metered": metered,
             "probes": probes}
+
+
+def _names(setting: Setting, device: str) -> dict[str, Any]:
+    return {("resolvers" if mine == device else "other_resolver"):
+            [at] if mine == device else at for mine, at in setting.resolvers}
 
 
 def stream(site: Site, name: str = "ours", **more: Any) -> Stream:

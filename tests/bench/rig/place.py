@@ -68,11 +68,11 @@ async def child(*argv: str, log: Path | None = None,
 
 @dataclass
 class Place:
-    """An open place. ``rig`` makes the weather."""
+    """An open place. ``rig`` makes the weather; ``port`` is where an origin tells its ledger."""
 
     rig: Namespaces
     home: Path
-    _control: Pool = field(default_factory=lambda: Pool(CONTROL_UP, CONTROL_PORT))
+    port: int = CONTROL_PORT
 
     async def ledger(self) -> dict[str, Any]:
         """Return the origin's counts (see ``origin.Ledger``), over the harness's own wire."""
@@ -83,9 +83,10 @@ class Place:
         await self._tell(f"/set?delay={delay_s}&status={status}")
 
     async def _tell(self, path: str) -> dict[str, Any]:
-        connection = await self._control.take()
+        pool = Pool(CONTROL_UP, self.port)
+        connection = await pool.take()
         answer = await connection.ask(f"GET {path} HTTP/1.1\r\nHost: origin\r\n\r\n".encode())
-        self._control.give(connection)
+        connection.end()
         said: dict[str, Any] = json.loads(answer.body)
         return said
 

@@ -1,0 +1,142 @@
+"""Rows in which a link looks alive and is not what it seems: names dead, a portal, an interceptor,
+a hole for large packets. Never a wrong switch, and nothing is told to an interceptor.
+
+A portal or an interceptor first stands on the backup, where nothing may move, and then on the
+primary, which may be left once. The interceptor's certificate is of an authority that the gateway
+trusts; only the pinned issuer tells it from the origin's.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from chaos.rig.namespaces import CONTROL_UP, LIAR, RESOLVERS
+from chaos.weather import CaptivePortal, DnsLie, Intercept, MtuHole, Verb
+from tests.bench.acceptance.table import Line, Options, Row, at_most, none_failed
+from tests.bench.acceptance.taken import Open, opened, tell_slowest
+from tests.bench.rig.load import Asking
+from tests.bench.rig.ours import Setting
+from tests.bench.rig.place import ORIGIN, Place
+from tests.bench.rig.runs import Onsets, heal
+from tests.kit.pki import issue, make_ca
+
+LASTS_S: Final = 8.0
+NAMELESS_S: Final = 14.0  # some 25 connections end in it, and a name is old after 5 s
+CALM_S: Final = 60.0
+HOST: Final = "up.bench.example"
+TLS_PORT: Final = 8443
+NAMED_PORT: Final = 8090
+TOLD_PORT: Final = 8078
+ORIGIN_MODULE: Final = "tests.bench.rig.origin"
+SECRET_HEAD: Final = "Authorization: Bearer bench\r\n"
+
+
+async def _struck(run: Open, verb: Verb, onsets: Onsets, lasts_s: float) -> int:
+    """Make the fault from calm; return how often the active link changed until it was healed."""
+    if not await run.load.calm("a", CALM_S):
+        onsets.uncalm += 1
+    await asyncio.sleep(2.0)
+    before = run.watch.switches
+    onsets.began.append(time.monotonic())
+    await run.where.rig.apply(verb)
+    await asyncio.sleep(lasts_s)
+    turned = run.watch.switches - before
+    await heal(run.where.rig)
+    onsets.healed.append(time.monotonic())
+    return turned
+
+
+def _judged(row: str, options: Options, run: Open, onsets: Onsets, named: str) -> list[Line]:
+    records = run.load.records
+    tell_slowest(options, records, onsets)
+    failed = sum(one.kind != "live" for one in records)
+    return [none_failed(row, failed, len(records), options.requests),
+            Line(row, f"named: {named}", ", ".join(sorted(run.watch.causes)) or "nothing",
+                 named in run.watch.causes)]
+
+
+async def _unmoved(row: str, options: Options, verb: Verb, named: str, asking: Asking = "search",
+                   setting: Setting | None = None, beside: Sequence[tuple[str, ...]] = (),
+                   lasts_s: float = LASTS_S) -> list[Line]:
+    """A fault of the primary that is no reason to leave it."""
+    onsets, turned = Onsets(), 0
+    async with opened(options.home, setting or Setting(), (asking,), options.delay, beside) as run:
+        for _ in range(options.runs):
+            turned += await _struck(run, verb, onsets, lasts_s)
+        await asyncio.sleep(2.0)
+    return [at_most(row, f"switches in {options.runs} faults", turned, 0),
+            *_judged(row, options, run, onsets, named)]
+
+
+async def names_dead(options: Options) -> list[Line]:
+    """No resolver answers over the primary; the origin ends each connection after 50 answers."""
+    at = tuple((device, f"{address}:53") for device, address in RESOLVERS.items())
+    setting = Setting(upstream=(("base_url", f"http://{HOST}:{NAMED_PORT}"),), resolvers=at)
+    beside = (("tests.bench.rig.names", *(place for _, place in at), f"{HOST}={ORIGIN}"),
+              (ORIGIN_MODULE, "0.02", f"{ORIGIN}:{NAMED_PORT}", "answers=50"))
+    return await _unmoved("dns-dead", options, DnsLie("fibre", ""), "DNS_FAULT", setting=setting,
+                          beside=beside, lasts_s=NAMELESS_S)
+
+
+async def hole(options: Options) -> list[Line]:
+    """Packets over 1,400 bytes vanish on the primary while it carries answers of 30 kB."""
+    return await _unmoved("mtu-hole", options, MtuHole("fibre", 1400), "MTU_HOLE", "read")
+
+
+async def _both_ways(row: str, options: Options, run: Open, named: str, verbs: Sequence[Verb]
+                     ) -> tuple[list[Line], Onsets]:
+    on_backup, on_primary = verbs
+    onsets, backup, most = Onsets(), 0, 0
+    for _ in range(options.runs):
+        backup += await _struck(run, on_backup, onsets, LASTS_S)
+        most = max(most, await _struck(run, on_primary, onsets, LASTS_S))
+    await run.load.calm("a", CALM_S)
+    return [at_most(row, f"switches in {options.runs} faults of the backup", backup, 0),
+            at_most(row, "switches in a fault of the primary", most, 1)], onsets
+
+
+def _secured(home: Path) -> tuple[Setting, list[tuple[str, ...]]]:
+    """An origin and an interceptor with certificates of two authorities, both trusted."""
+    ours, theirs = make_ca(home, "bench CA"), make_ca(home, "middle box CA")
+    trusted = home / "trusted.pem"
+    trusted.write_bytes(ours.cert.read_bytes() + theirs.cert.read_bytes())
+    beside = []
+    for ca, name, place, told in ((ours, "right", ORIGIN, ()),
+                                  (theirs, "wrong", LIAR, (f"plain={CONTROL_UP}:{TOLD_PORT}",))):
+        leaf = issue(ca, name, (HOST, ORIGIN))
+        beside.append((ORIGIN_MODULE, "0.02", f"{place}:{TLS_PORT}",
+                       f"tls={leaf.cert},{leaf.key}", *told))
+    return Setting(upstream=(
+        ("base_url", f"https://{ORIGIN}:{TLS_PORT}"), ("ca_file", str(trusted)),
+        ("issuer", "bench CA"))), beside
+
+
+async def intercepted(options: Options) -> list[Line]:
+    """Somebody with a certificate of a trusted authority answers for the origin."""
+    row = "intercepted"
+    setting, beside = _secured(options.home)
+    verbs = [Intercept(link, LIAR) for link in ("sim", "fibre")]
+    async with opened(options.home, setting, ("search",), options.delay, beside,
+                      SECRET_HEAD) as run:
+        lines, onsets = await _both_ways(row, options, run, "TLS_INTERCEPT", verbs)
+        told = await Place(run.where.rig, options.home, TOLD_PORT).ledger()
+    asked = told["connections"] - 1  # ours, that asks
+    return [*lines, *_judged(row, options, run, onsets, "TLS_INTERCEPT"),
+            at_most(row, f"credentials told in {asked} handshakes", told["credentials"], 0),
+            at_most(row, "requests told", sum(told["links"].values()), 0),
+            Line(row, "the interceptor was spoken to", str(asked), asked > 0)]
+
+
+async def captive(options: Options) -> list[Line]:
+    """A portal's page answers whatever is asked over TLS-less new connections."""
+    row = "captive"
+    verbs = [CaptivePortal(link) for link in ("sim", "fibre")]
+    async with opened(options.home, Setting(), ("search",), options.delay) as run:
+        lines, onsets = await _both_ways(row, options, run, "CAPTIVE", verbs)
+    return [*lines, *_judged(row, options, run, onsets, "CAPTIVE")]
+
+
+ROWS: Final[dict[str, Row]] = {"dns-dead": names_dead, "captive": captive,
+                               "intercepted": intercepted, "mtu-hole": hole}
