@@ -122,7 +122,7 @@ async def intercepted(options: Options) -> list[Line]:
                       SECRET_HEAD) as run:
         lines, onsets = await _both_ways(row, options, run, "TLS_INTERCEPT", verbs)
         told = await Place(run.where.rig, options.home, TOLD_PORT).ledger()
-    asked = told["connections"] - 1  # ours, that asks
+    asked = told["hellos"]
     return [*lines, *_judged(row, options, run, onsets, "TLS_INTERCEPT"),
             at_most(row, f"credentials told in {asked} handshakes", told["credentials"], 0),
             at_most(row, "requests told", sum(told["links"].values()), 0),

@@ -47,11 +47,15 @@ class Ledger:
     def __init__(self, delay_s: float, answers: int = 0) -> None:
         self.delay_s = delay_s
         self.answers = answers
-        self.connections = 0
+        self.hellos = 0  # of TLS: whoever hangs up after our certificate makes no connection
         self.status = 200
         self.writes: Counter[str] = Counter()
         self.links: Counter[str] = Counter()
         self.credentials = 0
+
+    def greeted(self, *_: object) -> None:
+        """Count one TLS hello."""
+        self.hellos += 1
 
     def told(self) -> bytes:
         """The counts as JSON."""
@@ -59,7 +63,7 @@ class Ledger:
             "writes": len(self.writes),
             "duplicates": {name: count for name, count in self.writes.items() if count > 1},
             "links": self.links, "credentials": self.credentials,
-            "connections": self.connections}).encode()
+            "hellos": self.hellos}).encode()
 
 
 class Origin(asyncio.Protocol):
@@ -74,7 +78,6 @@ class Origin(asyncio.Protocol):
         self._answered = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._ledger.connections += 1
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is of no asyncio class
         self._from = str((transport.get_extra_info("peername") or ("",))[0]).encode()
 
@@ -165,6 +168,7 @@ async def serve(ledger: Ledger, places: list[str], options: dict[str, list[str]]
     for pair in options.get("tls", ()):
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(*pair.split(","))
+        tls.sni_callback = ledger.greeted
     for place, shown in (*((each, tls) for each in places),
                          *((each, None) for each in options.get("plain", ()))):
         host, _, port = place.rpartition(":")
