@@ -4,6 +4,7 @@ import asyncio
 import base64
 import subprocess
 import time
+from contextlib import suppress
 
 from tests.kit.gateway import KEY
 
@@ -22,13 +23,11 @@ async def talking_tunnel(port: int, place: str, every_s: float = 0.2) -> float:
     writer.write(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n"
                  f"Proxy-Authorization: Basic {who}\r\n\r\n".encode())
     assert b" 200 " in await reader.readline()
-    try:
+    with suppress(OSError):
         while True:
             writer.write(b"GET /Patient/1 HTTP/1.1\r\nHost: x\r\n\r\n")
             if not await reader.read(65536):
                 break
             await asyncio.sleep(every_s)
-    except OSError:
-        pass
     writer.close()
     return time.monotonic()
