@@ -18,7 +18,7 @@ import pytest
 from chaos.rig.namespaces import Namespaces, visit, why_not
 from chaos.weather import Cut, Heal
 from tests.bench.rig.left import established, talking_tunnel
-from tests.real.daemon import gateway
+from tests.real.daemon import KEY, gateway
 from tests.real.steady import Read, Steady
 from tests.real.test_blackhole import ADMIN, ORIGIN, PORT, configuration, origin
 
@@ -75,7 +75,7 @@ async def test_a_healed_primary_takes_its_traffic_back_and_nothing_stays_on_the_
                     await rig.apply(Cut("fibre"))
                     await load.back_on("sim", BACK_S)
                     calm_from = time.monotonic()
-                    tunnel = asyncio.ensure_future(talking_tunnel(TUNNEL, f"{ORIGIN}:8080"))
+                    tunnel = asyncio.ensure_future(talking_tunnel(TUNNEL, f"{ORIGIN}:8080", KEY))
                     await asyncio.sleep(2.0)
                     await rig.apply(Heal("fibre"))
                     healed = time.monotonic()

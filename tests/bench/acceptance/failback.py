@@ -16,7 +16,7 @@ from tests.bench.rig.figures import quantile
 from tests.bench.rig.left import established, talking_tunnel
 from tests.bench.rig.ours import Setting
 from tests.bench.rig.place import ORIGIN, PORT
-from tests.kit.gateway import free_port
+from tests.kit.gateway import KEY, free_port
 
 ROW: Final = "failback"
 CALM_S: Final = 60.0
@@ -61,7 +61,7 @@ async def _once(options: Options, number: int) -> Found:
         await run.where.rig.apply(Cut("fibre"))
         await run.load.calm("b", CALM_S)
         calm_from = time.monotonic()
-        tunnel = asyncio.ensure_future(talking_tunnel(port, PLACE, 1.0)) if number == 0 else None
+        tunnel = None if number else asyncio.ensure_future(talking_tunnel(port, PLACE, KEY, 1.0))
         await asyncio.sleep(5.0)
         await run.where.rig.apply(Heal("fibre"))
         healed = time.monotonic()

@@ -24,6 +24,7 @@ from tests.kit.pki import issue, make_ca
 
 LASTS_S: Final = 8.0
 NAMELESS_S: Final = 14.0  # some 25 connections end in it, and a name is old after 5 s
+PORTAL_S: Final = 20.0  # new connections are made every 15 s to see whether they still are
 CALM_S: Final = 60.0
 HOST: Final = "up.bench.example"
 TLS_PORT: Final = 8443
@@ -85,13 +86,13 @@ async def hole(options: Options) -> list[Line]:
     return await _unmoved("mtu-hole", options, MtuHole("fibre", 1400), "MTU_HOLE", "read")
 
 
-async def _both_ways(row: str, options: Options, run: Open, named: str, verbs: Sequence[Verb]
-                     ) -> tuple[list[Line], Onsets]:
+async def _both_ways(row: str, options: Options, run: Open, verbs: Sequence[Verb],
+                     lasts_s: float) -> tuple[list[Line], Onsets]:
     on_backup, on_primary = verbs
     onsets, backup, most = Onsets(), 0, 0
     for _ in range(options.runs):
-        backup += await _struck(run, on_backup, onsets, LASTS_S)
-        most = max(most, await _struck(run, on_primary, onsets, LASTS_S))
+        backup += await _struck(run, on_backup, onsets, lasts_s)
+        most = max(most, await _struck(run, on_primary, onsets, lasts_s))
     await run.load.calm("a", CALM_S)
     return [at_most(row, f"switches in {options.runs} faults of the backup", backup, 0),
             at_most(row, "switches in a fault of the primary", most, 1)], onsets
@@ -120,7 +121,7 @@ async def intercepted(options: Options) -> list[Line]:
     verbs = [Intercept(link, LIAR) for link in ("sim", "fibre")]
     async with opened(options.home, setting, ("search",), options.delay, beside,
                       SECRET_HEAD) as run:
-        lines, onsets = await _both_ways(row, options, run, "TLS_INTERCEPT", verbs)
+        lines, onsets = await _both_ways(row, options, run, verbs, LASTS_S)
         told = await Place(run.where.rig, options.home, TOLD_PORT).ledger()
     asked = told["hellos"]
     return [*lines, *_judged(row, options, run, onsets, "TLS_INTERCEPT"),
@@ -130,11 +131,14 @@ async def intercepted(options: Options) -> list[Line]:
 
 
 async def captive(options: Options) -> list[Line]:
-    """A portal's page answers whatever is asked over TLS-less new connections."""
+    """A portal's page answers what is asked over new connections; the origin ends each after 50
+    answers, so that there are some."""
     row = "captive"
     verbs = [CaptivePortal(link) for link in ("sim", "fibre")]
-    async with opened(options.home, Setting(), ("search",), options.delay) as run:
-        lines, onsets = await _both_ways(row, options, run, "CAPTIVE", verbs)
+    setting = Setting(upstream=(("base_url", f"http://{ORIGIN}:{NAMED_PORT}"),))
+    beside = ((ORIGIN_MODULE, "0.02", f"{ORIGIN}:{NAMED_PORT}", "answers=50"),)
+    async with opened(options.home, setting, ("search",), options.delay, beside) as run:
+        lines, onsets = await _both_ways(row, options, run, verbs, PORTAL_S)
     return [*lines, *_judged(row, options, run, onsets, "CAPTIVE")]
 
 

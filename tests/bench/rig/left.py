@@ -6,8 +6,6 @@ import subprocess
 import time
 from contextlib import suppress
 
-from tests.kit.gateway import KEY
-
 
 def established(device: str, place: str) -> int:
     """Established connections to ``place`` (address:port) over ``device``."""
@@ -16,10 +14,10 @@ def established(device: str, place: str) -> int:
     return sum(f"%{device}:" in line for line in told.splitlines())
 
 
-async def talking_tunnel(port: int, place: str, every_s: float = 0.2) -> float:
+async def talking_tunnel(port: int, place: str, key: str, every_s: float = 0.2) -> float:
     """Hold a tunnel to ``place`` that asks every ``every_s``; return when it ended (monotonic)."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    who = base64.b64encode(f"B81001:{KEY}".encode()).decode()
+    who = base64.b64encode(f"B81001:{key}".encode()).decode()
     writer.write(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n"
                  f"Proxy-Authorization: Basic {who}\r\n\r\n".encode())
     assert b" 200 " in await reader.readline()
