@@ -20,6 +20,7 @@ from tests.kit.gateway import KEY, free_port
 
 ROW: Final = "failback"
 CALM_S: Final = 60.0
+RAMPED_S: Final = 180.0  # after a brown-out, whose classes come back a minute later
 LEFT_S: Final = 60.0
 TUNNEL_S: Final = 300.0
 PLACE: Final = f"{ORIGIN}:{PORT}"
@@ -83,7 +84,7 @@ async def _once(options: Options, number: int) -> Found:
 
 async def _ramped(run: Open) -> float:
     """Wait for the ramp's last step; return when it was taken (monotonic seconds)."""
-    async with asyncio.timeout(CALM_S):
+    async with asyncio.timeout(RAMPED_S):
         while not run.watch.said["steering"]["cleared"]:  # noqa: ASYNC110  # a daemon is polled
             await asyncio.sleep(0.05)
     return time.monotonic() - float(run.watch.said["steering"]["cleared"][0]["since_s"])
