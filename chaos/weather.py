@@ -148,8 +148,8 @@ class CaptivePortal:
 
 @dataclass(frozen=True, slots=True)
 class Intercept:
-    """Every new TCP connection over ``link`` ends at ``by`` (an IPv4 address), who claims to be the
-    upstream: what a provider's or an attacker's middle box does. Those that are open stay."""
+    """Every TCP connection over ``link`` ends at ``by`` (an IPv4 address), who claims to be the
+    upstream: what a provider's or an attacker's middle box does. It resets those that are open."""
 
     link: str
     by: str

@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 import pytest_asyncio
 
-from chaos.rig.namespaces import RUN_DIR, Namespaces, NeedsRoot, enter, sweep, visit, why_not
+from chaos.rig.namespaces import LIAR, RUN_DIR, Namespaces, NeedsRoot, enter, sweep, visit, why_not
 from chaos.weather import (
     Bursts,
     CaptivePortal,
@@ -22,6 +22,7 @@ from chaos.weather import (
     DnsLie,
     Flap,
     Heal,
+    Intercept,
     Lose,
     MtuHole,
     OneWay,
@@ -244,6 +245,33 @@ async def test_a_portal_answers_what_was_meant_for_the_upstream(rig: Namespaces)
     finally:
         await rig.apply(Heal("sim"))
     assert await reaches(rig, "sim")
+
+
+async def _claim(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readline()
+    writer.write(b"I am the clinical system".ljust(60))
+    writer.close()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_interceptor_gets_the_connections_of_its_link_and_no_others(
+        rig: Namespaces) -> None:
+    with visit(rig.name("up")):
+        listener = socket.create_server((LIAR, 8080))
+    before = await Call(rig, "fibre").dial()
+    async with await asyncio.start_server(_claim, sock=listener):
+        await rig.apply(Intercept("fibre", LIAR))
+        try:
+            call = await Call(rig, "fibre").dial()
+            assert (await call.ask()).startswith(b"I am the clinical system")
+            call.socket.close()
+            with pytest.raises(ConnectionResetError):
+                await before.ask()
+            assert await reaches(rig, "sim")
+        finally:
+            await rig.apply(Heal("fibre"))
+            before.socket.close()
+    assert await reaches(rig, "fibre")
 
 
 @pytest.mark.asyncio(loop_scope="module")
