@@ -5,6 +5,7 @@ A tunnel speaks over the backup in the first run, whose end is awaited: the ship
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,13 +38,17 @@ class Found:
     late: int
     over: int
     tunnel_s: float
+    swept: bool
 
 
 async def run(options: Options) -> list[Line]:
     """Cut, wait, heal, and look for a minute; once for five."""
     found = [await _once(options, number) for number in range(max(1, options.runs))]
     tunnels = [each.tunnel_s for each in found if each.tunnel_s]
+    swept = sum(each.swept for each in found)
     return [
+        Line(ROW, "each ramp ended with a sweep of the backup", f"{swept} of {len(found)}",
+             swept == len(found)),
         none_failed(ROW, sum(each.failed for each in found),
                     sum(each.requests for each in found), options.requests),
         least(ROW, "added p99", max(each.added_ms for each in found), 50),
@@ -66,7 +71,7 @@ async def _once(options: Options, number: int) -> Found:
         await asyncio.sleep(5.0)
         await run.where.rig.apply(Heal("fibre"))
         healed = time.monotonic()
-        ended = await _ramped(run)
+        ended, swept = await _ramped(run)
         await asyncio.sleep(LEFT_S)
         over = established(SIM.device, PLACE) - _declared(run.watch.said) - (tunnel is not None)
         lived = await asyncio.wait_for(tunnel, TUNNEL_S + 60.0) - ended if tunnel else 0.0
@@ -79,15 +84,19 @@ async def _once(options: Options, number: int) -> Found:
                 f"{quantile(calm, 0.99):.0f} ms, {late} late, {over} connections over, tunnel "
                 f"{lived:.0f} s")
     return Found(sum(one.kind != "live" for one in records), len(records), added, late, over,
-                 lived)
+                 lived, swept)
 
 
-async def _ramped(run: Open) -> float:
-    """Wait for the ramp's last step; return when it was taken (monotonic seconds)."""
-    async with asyncio.timeout(RAMPED_S):
-        while not run.watch.said["steering"]["cleared"]:  # noqa: ASYNC110  # a daemon is polled
-            await asyncio.sleep(0.05)
-    return time.monotonic() - float(run.watch.said["steering"]["cleared"][0]["since_s"])
+async def _ramped(run: Open) -> tuple[float, bool]:
+    """Wait for the ramp's last step; return when it was taken (monotonic seconds), and whether a
+    sweep of the backup began with it. One that never does is given up after ``RAMPED_S``."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(RAMPED_S):
+            while not run.watch.said["steering"]["cleared"]:  # noqa: ASYNC110  # a daemon is polled
+                await asyncio.sleep(0.05)
+        since_s = float(run.watch.said["steering"]["cleared"][0]["since_s"])
+        return time.monotonic() - since_s, True
+    return time.monotonic(), False
 
 
 def _declared(said: dict[str, Any]) -> int:
