@@ -637,7 +637,8 @@ class Board:
             self._proofs.proven(tenant, upstream, root, now),
             frozenset(situation.ineligible), waits,
             metered=frozenset(link for link in links if self._links[link].metered),
-            mute=frozenset(link for link in links if self._detectors[link].is_mute),
+            # All of them: a send may be under way over one that was left since.
+            mute=frozenset(link for link, each in self._detectors.items() if each.is_mute),
             resting=now < self._rests.get((tenant, upstream), now))
 
     def _hedge(self, link: str, upstream: str) -> float:
