@@ -31,10 +31,6 @@ UNDER_WAY_MAX: Final = 2
 
 LAST_CHANCE_LEAST_S: Final = 1.0
 
-LOOK_S: Final = 0.1
-"""How often a read that a copy could answer looks whether its links have gone mute meanwhile: one
-whose bytes were acknowledged just before both links died waited a second for the verdict (16 of 50
-cuts)."""
 ASK_AGAIN_S: Final = 1.0
 """A read whose hedge was refused asks again so soon: a purse earns one a second at least, and a
 send that was acknowledged and then forgotten must not be all that was tried (promise 1)."""
@@ -213,8 +209,6 @@ def decide(race: Race, now: Mono) -> Step:
         return Start(link, _sort(race, under_way, link, now))
     if under_way or link:
         until = min(deadline, due) if link else deadline
-        if race.plan.may_copy and race.copy is None:
-            until = min(until, Mono(now + LOOK_S))
         if "hedge" in race.denied and race.ask_again is not None:
             until = min(until, max(now, race.ask_again))
         return Wait(until)

@@ -656,6 +656,18 @@ async def test_upstreams_that_show_a_wrong_certificate_everywhere_condemn_no_lin
         assert ("TLS_INTERCEPT", "fibre", "gpc", False) in it.judged()
 
 
+async def test_a_link_that_left_the_order_is_told_as_mute_too() -> None:
+    """A send may still be under way over it."""
+    async with watched() as it:
+        await it.world.apply(Cut("sim"))
+        await it.clock.advance(10.0)
+        it.board.see(Sample("sim", "gpc", "ack", False, Mono(it.clock.now() - 0.09),
+                            it.clock.now(), detail="unacked"))
+        await it.clock.advance(1.0)
+        standing = it.board.standing(TENANT, "gpc", asking=False)
+        assert (standing.links, standing.mute) == (("fibre",), frozenset({"sim"}))
+
+
 async def test_a_read_in_flight_is_told_when_the_last_link_goes_mute() -> None:
     """A gate turns before the board judges: who compared from there on was never told."""
     async with watched() as it:
