@@ -155,6 +155,7 @@ class Course:
         self._table: CostTable = {}
         self._ramps: dict[str, Ramp] = {}
         self._clearings: dict[str, Clearing] = {}
+        self._homes: frozenset[str] = frozenset()
         self._rolled_back: frozenset[str] = frozenset()
         self._reads: dict[str, Window] = {}
         self._step_reads: dict[str, Window] = {}
@@ -172,8 +173,9 @@ class Course:
     # --- what it is told
 
     def completed(self, link: str, upstream: str, traffic: str, route: str,
-                  completion: Completion) -> None:
-        """Take in the end of one send over ``link``."""
+                  completion: Completion, silent: bool = False) -> None:
+        """Take in the end of one send over ``link``; ``silent``: nothing at all is heard there now,
+        so that a failure is the silence's and makes no brown-out."""
         kind = class_of(traffic, self._sizes.expected(upstream, route), self._steering)
         if not completion.ok and completion.took_s != math.inf:
             usual_s = self._costs.usual_s(upstream, kind, completion.at)
@@ -188,7 +190,8 @@ class Course:
             if windows is self._reads or link in self._ramps:
                 windows.setdefault(link, Window(30.0, 10)).add(completion)
         for windows, slice_s, slices in ((self._second, 0.1, 10), (self._brief, 0.5, 10)):
-            windows.setdefault(link, Window(slice_s, slices)).add(completion)
+            if completion.ok or not silent:
+                windows.setdefault(link, Window(slice_s, slices)).add(completion)
         self._minute.add(completion)
         self._hour.add(completion)
 
@@ -272,6 +275,11 @@ class Course:
         return tuple(self._ramps.values())
 
     @property
+    def browned(self) -> frozenset[str]:
+        """Links that work badly now, by their echoes or by their sends."""
+        return self._browned
+
+    @property
     def memory(self) -> SteerMemory:
         """Which classes lean on which links."""
         return self._memory
@@ -315,15 +323,15 @@ class Course:
         carrying = [link for link in look.preferred if look.states[link] in CARRIES]
         return frozenset(
             link for link in carrying for other in carrying if other != link and is_lossy(
-                _figures(self._second, link, now), _figures(self._brief, other, now)))
+                _figures(self._second, link, now), _figures(self._brief, other, now),
+                self._second[link].spread(now) if link in self._second else 0))
 
     def _steer(self, look: Look, now: Mono) -> None:
         late = {link for link, ramp in self._ramps.items() if failback.share(ramp, "read") < 1.0}
         carrying = [link for link in look.preferred if look.states[link] in CARRIES]
         usable = tuple(sorted(carrying, key=lambda link: link in late))
         homes = {kind: self._memory.home(kind, usable) for kind in CLASSES} if usable else {}
-        for home in set(homes.values()):
-            self._clearings.pop(home, None)  # it carries again: what runs there is right
+        self._clear(frozenset(homes.values()), carrying, now)
         reaches = {link: reach for link, reach in look.reaches.items() if link in usable}
         prices = dict.fromkeys(self._metered, METERED_PRICE) | dict(look.prices)
         self._table = self._costs.table(homes, reaches, self._browned, prices, now)
@@ -332,6 +340,18 @@ class Course:
         self._memory = steer(before, self._table, judged, self._browned, self._metered, now,
                              self._steering)
         self._news += class_moves(before, self._memory, self._table, judged, self._browned, now)
+
+    def _clear(self, homes: frozenset[str], carrying: list[str], now: Mono) -> None:
+        """Begin to clear each link that no class is at home on any more, all having gone back to
+        better ones; a ramp clears its own backup when it is done."""
+        for home in homes:
+            self._clearings.pop(home, None)  # it carries again: what runs there is right
+        ramping = {ramp.backup for ramp in self._ramps.values()}
+        for link in self._homes - homes - ramping:
+            if homes and link in carrying and all(
+                    carrying.index(home) < carrying.index(link) for home in homes):
+                self._clearings.setdefault(link, Clearing(link, now))
+        self._homes = homes
 
     def _advance(self, look: Look, span_s: float, now: Mono) -> None:
         for link, ramp in tuple(self._ramps.items()):

@@ -23,6 +23,7 @@ from gateway.core.link import (
     Link,
     LinkMemory,
     LinkRules,
+    LinkState,
     LinkTurned,
     Reading,
     Sample,
@@ -69,6 +70,8 @@ BURSTY: Final = 0.01
 
 RECENT: Final = 3
 """Samples of each target in a frame: what an anchor's doubts and a portal's proof look back on."""
+
+DEAD: Final[frozenset[LinkState]] = frozenset({"DOWN", "QUARANTINED"})
 
 COUNTED_S: Final = 60.0
 """How often watched time and echoes are added to what is learned."""
@@ -122,6 +125,7 @@ class Detector:
         self._carried = 0.0
         self._unacked: Mono | None = None  # when the bytes left on which a gate fired last
         self._tailed: Mono | None = None  # when the last gap with a tail ended
+        self._revived = memory.since  # when its last death was over
         self._counted = memory.since
         self._extra_s = extra_s
         self._silence_rules = SilenceRules(
@@ -139,7 +143,8 @@ class Detector:
             self._carrier, self._proven, frozenset(self._shown), tuple(self._open.values()),
             tuple(sorted(recent, key=lambda sample: sample.at)), tuple(self._trips),
             self.usual_rtt_ms, self.rtt95_ms, self.sums, self._carried, self._hold_from,
-            self._counted, self._tailed, (*self._hold, *self._everyday, self._new_trips))
+            self._counted, self._tailed, (*self._hold, *self._everyday, self._new_trips),
+            self._revived)
 
     def resume(self, frame: Frame) -> None:
         """Take up what ``frame`` holds; to be called before anything else is told."""
@@ -157,6 +162,7 @@ class Detector:
         self._hold_from, self._counted = frame.hold_from, frame.counted
         self._hold, self._everyday = list(frame.counts[:2]), list(frame.counts[2:5])
         self._new_trips, self._tailed = frame.counts[5], frame.tailed
+        self._revived = frame.revived
 
     # --- what it is told
 
@@ -230,10 +236,10 @@ class Detector:
     def _missed(self, sample: Sample) -> None:
         if sample.anchor:
             self._hold[1] += sample.sent_at >= self._hold_from  # who left before lost nothing of it
-            if sample.layer == "echo":
-                self.sums = self.sums.missed(self.learned.loss)
         elif sample.layer == "ack":
             self._unacked = max(self._unacked or sample.sent_at, sample.sent_at)
+        dead = self.memory.state in DEAD or sample.sent_at < self._revived
+        if sample.layer in ("echo", "ack") and not dead:  # a death's misses make no brown-out
             self.sums = self.sums.missed(self.learned.loss)
 
     def _learn_trips(self) -> None:
@@ -415,7 +421,10 @@ class Detector:
         if after.state in ("UNKNOWN", "VALIDATING", "PROBATION"):
             self._shown.clear()
         verdict = None
-        if after.state in ("DOWN", "QUARANTINED"):
+        if before.state in DEAD:
+            self._revived = now
+        if after.state in DEAD:
+            self.sums = Sums()
             verdict = dead_link(after.link, reading, now)
             self.verdict = verdict or self.verdict
         else:

@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.core.instant import Mono
 from gateway.core.likelihood import Sums
-from gateway.core.link import Link, LinkMemory, Probe, Sample
+from gateway.core.link import BEGINNING, Link, LinkMemory, Probe, Sample
 from gateway.core.silence import Day, Learned, Silence
 from gateway.core.verdict import Asked
 
@@ -40,6 +40,7 @@ class Frame:
     counted: Mono
     tailed: Mono | None
     counts: tuple[int, ...]
+    revived: Mono = BEGINNING
 
 
 def as_json(value: Any) -> Any:

@@ -29,13 +29,22 @@ class Slowness:
         self._usual: deque[float] = deque(maxlen=USUAL_MAX)
         self._last: deque[tuple[Mono, float]] = deque(maxlen=ROW)
         self._new = 0
+        self._quick_sent = Mono(float("-inf"))  # when the newest of those in time left
         self._p99_ms = 0.0
         self.since: Mono | None = None
 
     def saw(self, took_ms: float, at: Mono) -> None:
-        """Take in one answer's time to first byte."""
+        """Take in one answer's time to first byte.
+
+        One that was overtaken by a later question's is late by its way: what a hole in a link had
+        swallowed comes all at once when that heals.
+        """
+        limit, sent = self.limit_ms, Mono(at - took_ms / 1000.0)
+        if limit is None or took_ms < limit:
+            self._quick_sent = max(self._quick_sent, sent)
+        elif sent < self._quick_sent:
+            return
         self._last.append((at, took_ms))
-        limit = self.limit_ms
         if self.since is None and (limit is None or took_ms < limit):
             self._usual.append(took_ms)
             self._new += 1

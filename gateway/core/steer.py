@@ -49,8 +49,10 @@ alike: what a hedge had less time for says nothing, so a slow upstream fails on 
 LOSSY_MIN: Final = 10
 LOSSY_SHARE: Final = 0.1
 LOSSY_TIMES: Final = 3.0
+LOSSY_SPREAD: Final = 3
 """Failed sends of the last second that are a brown-out where no echo tells of it: one in ten of ten
-at least, and three times the share of the other link's."""
+at least, and three times the share of the other link's, in three tenths of the second at least:
+sends that outlive a burst of silence end within one hedge wait, 0.1 s, of its end."""
 
 DIP_S: Final = 1.0
 """A good spell of a flagged brown-out that ends the wait: at 20 % loss none lasts so long."""
@@ -175,6 +177,11 @@ class Window:
         return Figures(whole.n, whole.fails, whole.took_s / well if well else 0.0,
                        self._quantile(0.50, well), self._quantile(0.95, well),
                        whole.size / well if well else 0.0)
+
+    def spread(self, now: Mono) -> int:
+        """Return in how many slices something failed."""
+        self._roll(now)
+        return sum(each.fails > 0 for each in self._slices)
 
     def _quantile(self, share: float, well: int) -> float:
         if not well:
@@ -380,10 +387,14 @@ class Costs:
         return (own.n * own.cost(price) + PRIOR_WEIGHT * presumed) / (own.n + PRIOR_WEIGHT)
 
 
-def is_lossy(here: Figures, there: Figures) -> bool:
+def is_lossy(here: Figures, there: Figures, spread: int) -> bool:
     """Whether a link's sends of the last second fail so much more than another's (of the last
-    seconds) that it is a brown-out, whatever the echoes say, or where there are none."""
-    if here.n < LOSSY_MIN or there.n < BRIEF_MIN:
+    seconds) that it is a brown-out, whatever the echoes say, or where there are none.
+
+    ``spread`` is in how many of its slices some failed: those of one moment are a burst, which
+    took everything and is over.
+    """
+    if here.n < LOSSY_MIN or there.n < BRIEF_MIN or spread < LOSSY_SPREAD:
         return False
     return (here.fail_share >= LOSSY_SHARE
             and here.fail_share >= LOSSY_TIMES * there.fail_share)

@@ -60,6 +60,8 @@ UNWELL: Final = frozenset({"502", "503", "504"})
 """Statuses by which an upstream says that it cannot serve (design 5.2)."""
 
 WRONG_CONTENT: Final = frozenset({"not_the_api", "content"})
+ANSWERED: Final = UNWELL | WRONG_CONTENT
+"""Failures that came as an answer: no gap of the link explains them."""
 
 WRONG_PEER: Final = frozenset({"certificate", "issuer"})
 """A handshake that showed a certificate which is not the right one, or not from the pinned CA."""
@@ -308,7 +310,8 @@ class PathReading:
 
     ``failures`` in a row at the end are blamed on the upstream or the route; ``unwell`` of them
     were answered (502, 503, 504); ``doubts`` also counts those that the link may have eaten.
-    ``wrong_peer``: the last word was a wrong certificate; ``nameless``: no address was found.
+    ``wrong_peer``: the last word was a wrong certificate; ``nameless``: no address was found;
+    ``foreign``: all they gave was not what the API speaks, as a portal's page.
     """
 
     good_at: Mono | None = None
@@ -318,6 +321,7 @@ class PathReading:
     doubts: int = 0
     wrong_peer: bool = False
     nameless: bool = False
+    foreign: bool = False
     failing_since: Mono | None = None
 
 
@@ -327,12 +331,17 @@ def read_path(samples: Sequence[Sample], heard: Mono | None, since: Mono, rules:
 
     What was sent before ``since`` failed for a reason that is known and over: the link was silent,
     or the upstream was down. Failures older than ``upstream_window_s`` do not count either; two
-    samples of one send count once.
+    samples of one send count once. A status that came while an answer was under way which turned
+    out to be somebody else's is no proof: it is that answer's.
     """
     sends: dict[Mono, Sample] = {}
     good: Mono | None = None
+    foreign: list[Sample] = []
     for sample in reversed(samples):
-        if _is_good(sample):
+        if _is_foreign(sample):
+            foreign.append(sample)
+        if _is_good(sample) and not any(
+                each.sent_at <= sample.at <= each.at for each in foreign):
             good = sample.at
             break
         recent = sample.sent_at >= since and now - sample.at <= rules.upstream_window_s
@@ -340,15 +349,16 @@ def read_path(samples: Sequence[Sample], heard: Mono | None, since: Mono, rules:
             sends.setdefault(sample.sent_at, sample)
     bad = tuple(sends.values())
     blamed = [s for s in bad if s.detail not in WRONG_PEER and (
-        s.detail in UNWELL or (heard is not None and heard > s.sent_at))]
-    sent = [s.sent_at for s in blamed if s.detail not in UNWELL]
+        s.detail in ANSWERED or (heard is not None and heard > s.sent_at))]
+    sent = [s.sent_at for s in blamed if s.detail not in ANSWERED]
     if sent and max(sent) - min(sent) < SPREAD_S:
-        blamed = [s for s in blamed if s.detail in UNWELL]
+        blamed = [s for s in blamed if s.detail in ANSWERED]
     tried = bad[0].at if bad else good
     return PathReading(
         good, tried, len(blamed), sum(s.detail in UNWELL for s in blamed), len(bad),
         bool(bad) and bad[0].detail in WRONG_PEER,
         bool(bad) and all(s.detail == "resolve" for s in bad),
+        bool(bad) and all(s.detail in WRONG_CONTENT for s in bad),
         min((s.sent_at for s in blamed), default=None))
 
 
@@ -423,7 +433,9 @@ def _on_path(old: _Old, link: str, upstream: str, reading: PathReading, is_faili
         kind = "TLS_INTERCEPT"
     elif reading.nameless:
         kind = "DNS_FAULT"
-    for name in ("ROUTE_FAULT", "TLS_INTERCEPT", "DNS_FAULT"):
+    elif reading.foreign:
+        kind = "CAPTIVE"
+    for name in ("ROUTE_FAULT", "TLS_INTERCEPT", "DNS_FAULT", "CAPTIVE"):
         standing = old.get((name, link, upstream))
         if standing is not None:
             lifted = reading.good_at is not None and reading.good_at > standing.since

@@ -62,6 +62,7 @@ from gateway.core.steer import Completion, Reach, SteerRules
 from gateway.core.verdict import (
     PathReading,
     Verdict,
+    VerdictKind,
     changes,
     judge,
     link_faults,
@@ -159,6 +160,8 @@ class Board:
         self._rests: dict[tuple[str, str], Mono] = {}
         self._episodes: Counter[str] = Counter()
         self._episode_at = dict.fromkeys(self._detectors, now)
+        self._left: frozenset[str] = frozenset()
+        self._browned_at: dict[str, Mono] = {}
         self._troubled = dict.fromkeys(self._detectors, False)
         self._distrusted: frozenset[str] = frozenset()
         self._asks: Counter[tuple[str, Ask]] = Counter()
@@ -228,6 +231,13 @@ class Board:
         if self._proofs.saw(tenant, upstream, root, link, status, serial, now):
             self._standings.clear()
 
+    def saw_foreign(self, link: str, upstream: str, sent_at: Mono) -> None:
+        """Take in that what was asked of ``upstream`` at ``sent_at`` was answered by somebody else:
+        a portal's page is no answer of the API."""
+        now = self._clock.now()
+        self.see(Sample(link, upstream, "http", False, sent_at, now,
+                        rtt_ms=(now - sent_at) * 1000, detail="not_the_api"))
+
     def rest(self, tenant: str, upstream: str, seconds: float) -> None:
         """Take in that ``upstream`` asked one practice to leave it alone: no hedge and no trial of
         theirs meanwhile, or until it serves them again."""
@@ -247,7 +257,9 @@ class Board:
         """
         if not any(v.upstream == upstream and v.kind in ("UPSTREAM_DOWN", "UPSTREAM_SLOW")
                    for v in self._verdicts):
-            self._course.completed(link, upstream, traffic, route, completion)
+            detector = self._detectors[link]
+            self._course.completed(link, upstream, traffic, route, completion,
+                                   detector.is_mute or detector.reading.overdue)
 
     def priced(self, prices: Mapping[str, float], spent: Collection[str]) -> None:
         """Take in what a byte costs on each metered link (seconds of waiting), and the links whose
@@ -346,14 +358,22 @@ class Board:
     def episode(self, link: str) -> int:
         """Return the number of troubles that ``link`` had so far; each grants hedges anew.
 
-        One begins with something overdue, or a gate that fired; while a brown-out is flagged, and
-        its small reads are still there, one begins each second.
+        One begins with something overdue, or a gate that fired; while it is browned out, and its
+        small reads are still there, one begins each second, and a last one when they leave it.
         """
         return self._episodes[link]
 
     def state(self, link: str) -> LinkMemory:
         """Return what hysteresis remembers of ``link``."""
         return self._detectors[link].memory
+
+    def browned_at(self, link: str) -> Mono | None:
+        """Return when ``link`` worked badly last, by its echoes or by its sends."""
+        return self._browned_at.get(link)
+
+    def ails(self, link: str, kind: VerdictKind) -> bool:
+        """Return whether that verdict stands against ``link`` itself."""
+        return any((v.kind, v.link, v.upstream) == (kind, link, "") for v in self._verdicts)
 
     def learned(self) -> dict[str, Learned]:
         """Return what the links' gaps have taught so far, to be kept over a restart."""
@@ -446,8 +466,8 @@ class Board:
             self._judged = now
             changed = self._turn_links(now)
             self._judge_upstreams(now)
-            self._count_episodes(now)
             self._look_at_course(now)
+            self._count_episodes(now)
             self._note_active(now)
             self._note_modes(now)
             orders = self._what_orders()
@@ -460,10 +480,10 @@ class Board:
             self._judging = False
 
     def _what_orders(self) -> tuple[object, ...]:
-        """All but proofs that the order of links depends on."""
+        """All but proofs that the order of links depends on, and what allows more hedges."""
         limit = self._rules.upstream_failures
         return ([(each.reading.overdue, each.is_mute) for each in self._detectors.values()],
-                self._verdicts,
+                self._verdicts, dict(self._episodes),
                 [path for path, reading in self._paths.items() if reading.doubts >= limit])
 
     def _turn_links(self, now: Mono) -> bool:
@@ -553,12 +573,14 @@ class Board:
         return tuple(verdict for verdict in found if verdict is not None)
 
     def _count_episodes(self, now: Mono) -> None:
-        browned = {v.link for v in self._verdicts if v.kind == "BROWNOUT"}
-        left = self._course.memory.avoided("small")
+        browned, left = self._course.browned, self._course.memory.avoided("small")
+        deserted, self._left = left - self._left, left  # what is under way there is to be rescued
         for link, detector in self._detectors.items():
             troubled = detector.reading.overdue or detector.is_mute
             renewed = link in browned - left and now - self._episode_at[link] >= EPISODE_S
-            if (troubled and not self._troubled[link]) or renewed:
+            if link in browned:
+                self._browned_at[link] = now
+            if (troubled and not self._troubled[link]) or renewed or link in deserted:
                 self._episodes[link] += 1
                 self._episode_at[link] = now
             self._troubled[link] = troubled
@@ -657,11 +679,14 @@ class Board:
 
     def _retried(self, standing: Standing, tenant: str, upstream: str, pinned: str,
                  behind: frozenset[str], now: Mono) -> Standing:
-        """Let one request every ``route_retry_s`` begin on a path with a verdict against it."""
+        """Let one request every ``route_retry_s`` begin on a path with a verdict against it; into
+        somebody else's hands no other than a canary."""
+        provable = self._shown.provable
+        foreign = {"TLS_INTERCEPT"} | (
+            {"CAPTIVE"} if provable is None or upstream in provable else set())
         for verdict in self._verdicts:
             path = (verdict.link, upstream)
-            if (verdict.upstream != upstream or not verdict.link
-                    or verdict.kind == "TLS_INTERCEPT"):
+            if verdict.upstream != upstream or not verdict.link or verdict.kind in foreign:
                 continue
             last = max(self._retries.get(path, verdict.since), verdict.since)
             if now - last < self._rules.route_retry_s:

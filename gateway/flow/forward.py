@@ -16,7 +16,7 @@ from gateway.core.gate import Progress
 from gateway.core.hedge import Lost, Peek, Race, Sort, Start, Wait, Won, begin, decide
 from gateway.core.instant import Mono
 from gateway.core.keeping import speaks
-from gateway.core.message import WHOLE_BYTES_MAX, Arrived, Outcome, Streamed
+from gateway.core.message import WHOLE_BYTES_MAX, Arrived, NoAnswer, Outcome, Streamed
 from gateway.core.pack import Traffic
 from gateway.core.quota import Use, bytes_of
 from gateway.core.route import Standing
@@ -40,6 +40,7 @@ class Sends(Protocol):
     def answered(self, link: str, token: int) -> None: ...
     def saw_status(self, tenant: str, upstream: str, root: str, link: str, status: int,
                    serial: int) -> None: ...
+    def saw_foreign(self, link: str, upstream: str, sent_at: Mono) -> None: ...
     def completed(self, link: str, upstream: str, traffic: Traffic, route: str,
                   completion: Completion) -> None: ...
     def episode(self, link: str) -> int: ...
@@ -136,7 +137,7 @@ class Forwarder:
         self, number: int, link: str, question: Forward, news: asyncio.Queue[News]
     ) -> None:
         request = question.facts.request
-        token = self._board.asked(link, request.upstream)
+        token, sent_at = self._board.asked(link, request.upstream), self._clock.now()
         try:
             outcome = await self._senders[link].send(
                 question.outbound, lambda progress: news.put_nowait((number, progress)))
@@ -149,7 +150,10 @@ class Forwarder:
             pause = rest_s(outcome.reply)  # a portal's page asks for nothing
             if pause:
                 self._board.rest(request.tenant, request.upstream, pause)
-        news.put_nowait((number, vet(outcome, question.facts)))
+        vetted = vet(outcome, question.facts)
+        if isinstance(vetted, NoAnswer) and vetted.cause == "not_the_api":
+            self._board.saw_foreign(link, request.upstream, sent_at)
+        news.put_nowait((number, vetted))
 
     def _tell_ends(self, race: Race, end: Won | Lost, facts: Facts) -> None:
         """Say what each send of a race cost on its link."""

@@ -1,5 +1,6 @@
 """The size ladder: when a link comes up, and now and then, packets of several lengths are asked
 back by an anchor of ours, so that an MTU hole is found before users meet it (links.md section 3).
+A link that works badly is asked at once, since its echoes are small; one with a hole each minute.
 
 What the rungs mean is decided in ``core/verdict.py`` (MTU_HOLE); here they are only asked.
 """
@@ -11,9 +12,16 @@ from gateway.core.cadence import Ask, CadenceRules
 from gateway.core.echo import LADDER
 from gateway.core.instant import Mono
 from gateway.core.link import CARRIES, Link, LinkMemory, Probe, Sample
+from gateway.core.verdict import VerdictKind
 from gateway.ports import Clock
 
 LOOK_S: Final = 1.0
+NEVER: Final = Mono(float("-inf"))
+BAD_S: Final = 10.0
+HOLED_S: Final = 60.0
+METERED_TIMES: Final = 10.0
+"""A link that goes on working badly is asked so often at most, 8 kB each time, and one with a hole,
+25 kB: 3 and 1.5 MB an hour, a tenth of it where bytes cost."""
 
 
 class Climbs(Protocol):
@@ -26,6 +34,8 @@ class Board(Protocol):
     """What the ladder asks of, and tells, the board."""
 
     def state(self, link: str) -> LinkMemory: ...
+    def browned_at(self, link: str) -> Mono | None: ...
+    def ails(self, link: str, kind: VerdictKind) -> bool: ...
     def see(self, sample: Sample) -> None: ...
     def counted(self, link: str, ask: Ask) -> None: ...
 
@@ -41,7 +51,9 @@ class Ladder:
         rules = cadence or CadenceRules()
         self._every = {link.id: rules.size_metered_s if link.metered else rules.size_s
                        for link in links}
+        self._times = {link.id: METERED_TIMES if link.metered else 1.0 for link in links}
         self._asked: dict[str, tuple[Mono, int]] = {}
+        self._rushed: dict[str, Mono] = {}  # when it was asked for working badly
 
     async def run(self) -> None:
         """Look once a second which link is due, until cancelled."""
@@ -55,12 +67,22 @@ class Ladder:
         memory = self._board.state(link)
         if memory.state not in CARRIES | {"VALIDATING", "PROBATION"}:
             return False
-        asked = self._asked.get(link)
-        return asked is None or asked[1] != memory.epoch or (
-            self._clock.now() - asked[0] >= self._every[link])
+        if link not in self._asked:
+            return True
+        asked, epoch = self._asked[link]
+        now, browned = self._clock.now(), self._board.browned_at(link)
+        if browned is not None and browned > asked and now - self._rushed.get(
+                link, NEVER) >= BAD_S * self._times[link]:
+            self._rushed[link] = now
+            return True
+        every = self._every[link]
+        if self._board.ails(link, "MTU_HOLE"):
+            every = min(every, HOLED_S * self._times[link])
+        return epoch != memory.epoch or now - asked >= every
 
     async def _climb(self, link: str, probe: Probe) -> None:
         self._asked[link] = self._clock.now(), self._board.state(link).epoch
         self._board.counted(link, "size")
-        for sample in await self._probers[link].ladder(probe, LADDER):
+        # The largest first: a rung that passes again must not meet a large one's old loss.
+        for sample in reversed(await self._probers[link].ladder(probe, LADDER)):
             self._board.see(sample)

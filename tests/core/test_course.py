@@ -148,6 +148,19 @@ def test_in_surgery_a_busy_practice_stays_on_its_healthy_backup_until_a_quiet_mi
     assert [ramp.stage for ramp in it.ramps()] != ["WAITING"]
 
 
+def test_a_backup_that_a_brown_out_filled_is_cleared_when_the_classes_are_back() -> None:
+    it = course()
+    run(it, 0, 60, load=20)
+    run(it, 60, 70, LOSSY, load=20, fails=frozenset({"fibre"}))
+    back_from_the_dead(it, 70)  # a ramp that is done while the classes are away
+    run(it, 70, 130, replace(LOSSY, warm=("fibre",)))
+    assert it.clearing() == ()
+    assert it.behind("gpc", "read", "slots", 1) == {"fibre"}
+    told = run(it, 130, 500, load=20)
+    assert [each.after for each in told if isinstance(each, ClassMoved)] == ["fibre"] * 2
+    assert [each.link for each in it.clearing()] == ["sim"]
+
+
 # --- classes
 
 LOSSY = Look(BOTH, UP, {"fibre": Reach(0.02, 0.03, 0.2), "sim": REACHES["sim"]},
@@ -198,6 +211,28 @@ def test_a_lossy_link_without_echoes_is_left_within_five_seconds_by_what_its_sen
     assert [(each.kind, each.cause) for each in moves] == [
         ("small", "BROWNOUT"), ("booking", "BROWNOUT")]
     assert moves[0].at < at(63.5)
+
+
+@pytest.mark.parametrize(("burst", "silent"), [(True, True), (True, False), (False, True)])
+def test_a_burst_of_silence_is_no_brown_out(burst: bool, silent: bool) -> None:
+    it = course()
+    run(it, 0, 60, load=100)
+    browned: set[str] = set()
+    for number in range(200):
+        now = 60 + number / 100
+        lost = 50 <= number < 57 if burst else number % 4 == 0  # what a hedge outlived, or all
+        it.completed("fibre", "gpc", "read", "slots", Completion(
+            at(now), 0.1 if lost else 0.02, not lost, 2000), silent)
+        it.completed("sim", "gpc", "read", "slots", Completion(at(now), 0.02, True, 2000))
+        it.look(LOOK, at(now))
+        browned |= it.browned
+    assert browned == set()
+    for number in range(200, 300):
+        now = 60 + number / 100
+        it.completed("fibre", "gpc", "read", "slots", Completion(
+            at(now), 0.02 if number % 4 else 0.1, number % 4 > 0, 2000))
+        it.look(LOOK, at(now))
+    assert it.browned == {"fibre"}
 
 
 def test_the_class_comes_back_a_minute_after_the_loss_is_over() -> None:

@@ -134,6 +134,16 @@ def test_a_hold_with_losses_is_not_good() -> None:
     assert lossy.state != "UP"
 
 
+def test_what_a_death_swallowed_makes_no_brown_out() -> None:
+    play, sums = Play(passes=lambda at: not 10.0 <= at < 16.0), set()
+    for tenth in range(300):
+        play.run(tenth / 10)
+        if play.now > 10.0 and play.state in ("DOWN", "PROBATION"):
+            sums.add(play.detector.sums.loss)
+    assert [turned.after for turned in play.told][2:5] == ["SUSPECT", "DOWN", "PROBATION"]
+    assert sums == {0.0}
+
+
 def test_carrier_loss_is_death_at_once_and_nothing_else_is() -> None:
     play = Play().run(5.0)
     gone = Sample("fibre", "fibre", "carrier", False, Mono(5.0), Mono(5.0), detail="carrier")

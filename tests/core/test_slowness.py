@@ -57,3 +57,13 @@ def test_what_lasts_half_an_hour_is_the_usual_now() -> None:
         it.saw(900.0, Mono(22.0 + n))
     assert it.since is None
     assert it.usual_ms == 900.0
+
+
+def test_an_answer_that_a_later_question_overtook_is_late_by_its_way() -> None:
+    it = learned()
+    it.saw(60.0, Mono(30.0))
+    for number in range(50):  # what a hole had swallowed comes all at once
+        it.saw(6000.0, Mono(31.0 + number * 0.001))
+    assert it.since is None
+    told(it, 6000.0, ROW, 50.0)
+    assert it.since is not None

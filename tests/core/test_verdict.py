@@ -199,6 +199,21 @@ def test_any_answer_that_is_not_unwell_ends_the_row() -> None:
         assert (reading.failures, reading.good_at) == (1, 98.05)
 
 
+def test_a_status_that_came_with_a_page_is_no_answer_and_others_are() -> None:
+    def page(at: float) -> tuple[Sample, ...]:
+        return (sent(at, "200", took=0.02),
+                sent(at - 0.001, "not_the_api", False, "http", took=0.022))
+
+    pages = tuple(sample for n in range(5) for sample in page(98.0 + n / 10))
+    reading = path(pages)
+    assert (reading.failures, reading.foreign, reading.good_at) == (5, True, None)
+    mixed = path((*pages, sent(98.6, "200")))
+    assert (mixed.failures, mixed.foreign) == (0, False)
+    assert mixed.good_at == pytest.approx(98.65)
+    unlike = path((*pages, sent(98.6, "503")))
+    assert (unlike.failures, unlike.foreign) == (6, False)
+
+
 def test_old_failures_do_not_count_and_two_samples_of_one_send_count_once() -> None:
     assert path(tuple(sent(80.0 + n, "503") for n in range(5))).failures == 0
     twice = (sent(99.0, "connect", False, "connect"), sent(99.0, "connect", False, "request"))
@@ -230,6 +245,9 @@ def test_the_table_of_path_verdicts() -> None:
     assert judged(nameless, GOOD) == [("DNS_FAULT", "fibre")]
     assert judged(nameless, PathReading(), links=("fibre",)) == []  # its resolvers are in trouble
     assert judged(nameless, nameless) == [("UPSTREAM_DOWN", "")]
+    page = PathReading(tried_at=Mono(99.5), failures=3, doubts=3, foreign=True)
+    assert judged(page, GOOD) == [("CAPTIVE", "fibre")]
+    assert judged(page, page) == [("UPSTREAM_DOWN", "")]
     forged = PathReading(tried_at=Mono(99.5), doubts=1, wrong_peer=True)
     assert judged(forged, GOOD) == [("TLS_INTERCEPT", "fibre")]
     assert judged(forged, forged) == [("TLS_INTERCEPT", "fibre"), ("TLS_INTERCEPT", "sim")]
@@ -245,6 +263,9 @@ def test_a_verdict_stands_until_a_success_after_it() -> None:
     before = PathReading(good_at=Mono(98.0))
     assert judged(before, PathReading(), (down,)) == [("UPSTREAM_DOWN", "")]
     assert judged(GOOD, PathReading(), (down,)) == []
+    portal = Verdict("CAPTIVE", "fibre", "gpc", Mono(99.0))
+    assert judged(PathReading(), GOOD, (portal,)) == [("CAPTIVE", "fibre")]
+    assert judged(GOOD, GOOD, (portal,)) == []
     fault = Verdict("ROUTE_FAULT", "fibre", "gpc", Mono(99.0))
     assert judged(PathReading(), GOOD, (fault,)) == [("ROUTE_FAULT", "fibre")]
     assert judged(GOOD, GOOD, (fault,)) == []

@@ -581,6 +581,51 @@ async def test_each_trouble_of_a_link_is_an_episode_and_a_brown_out_one_a_second
         assert it.board.episode("sim") == 0
 
 
+async def test_sends_that_fail_while_the_link_is_heard_are_episodes_until_their_class_has_left(
+        ) -> None:
+    async with watched() as it:
+        await it.clock.advance(2.0)
+        told: list[float] = []
+        it.board.watch_state(lambda: told.append(it.clock.now()))
+        for step in range(100):
+            lost = step % 4 == 0
+            it.board.completed("fibre", "gpc", "read", "slots", Completion(
+                it.clock.now(), 0.1 if lost else 0.02, not lost, 2000))
+            it.board.completed("sim", "gpc", "read", "slots", Completion(
+                it.clock.now(), 0.02, True, 2000))
+            await it.clock.advance(0.05)
+            if it.board.standing(TENANT, "gpc", route="slots").links[0] == "sim":
+                break
+        browned = it.board.browned_at("fibre")
+        assert browned is not None
+        assert it.board.episode("fibre") >= 2  # one while it lasts, one for what it leaves behind
+        assert told
+        after = it.board.episode("fibre")
+        await it.clock.advance(5.0)
+        assert it.board.episode("fibre") == after
+        assert it.board.browned_at("sim") is None
+
+
+async def test_a_portal_that_answers_for_one_upstream_moves_that_one_and_no_read_goes_there(
+        ) -> None:
+    async with watched(upstreams=("gpc", "bars")) as it:
+        it.board._shown.provable = frozenset({"gpc"})
+        await it.clock.advance(2.0)
+        for _ in range(5):
+            sent_at = it.clock.now()
+            await it.clock.advance(0.05)
+            it.board.saw_foreign("fibre", "gpc", sent_at)
+            it.board.see(Sample("sim", "gpc", "request", True, sent_at, it.clock.now(),
+                                rtt_ms=50.0, detail="200"))
+        await it.clock.advance(1.0)
+        assert ("CAPTIVE", "fibre", "gpc", False) in it.judged()
+        for _ in range(40):
+            assert it.board.standing(TENANT, "gpc").links == ("sim", "fibre")
+            await it.clock.advance(1.0)
+        assert it.board.standing(TENANT, "bars").links[0] == "fibre"
+        assert it.switches() == []
+
+
 async def test_an_upstream_that_asked_for_it_is_left_alone_until_then() -> None:
     async with watched() as it:
         assert not it.board.standing(TENANT, "gpc").resting

@@ -144,6 +144,7 @@ async def test_a_portals_page_sends_the_read_over_the_other_link() -> None:
     assert isinstance(end, Won)
     assert end.arrived.link == "sim"
     assert [seen[2] for seen in world.board.seen] == ["sim"], "a page proves no path"
+    assert [link for link, _ in world.board.foreign] == ["fibre"]
 
 
 async def test_the_stream_of_a_loser_is_closed() -> None:

@@ -9,6 +9,7 @@ from gateway.core.cadence import Ask, CadenceRules
 from gateway.core.echo import LADDER
 from gateway.core.instant import Mono
 from gateway.core.link import Link, LinkMemory, LinkState, Probe, Sample
+from gateway.core.verdict import VerdictKind
 from gateway.flow.ladder import Ladder
 from tests.kit.clock import SimClock
 
@@ -16,9 +17,16 @@ ECHO = Probe("anchor", "echo", "192.0.2.1:4477")
 
 
 class Board:
-    def __init__(self) -> None:
+    def __init__(self, clock: SimClock) -> None:
         self.memory = LinkMemory("fibre", Mono(0.0), Mono(0.0), "UP")
         self.seen: list[Sample] = []
+        self.clock, self.browned, self.holed = clock, False, False
+
+    def browned_at(self, link: str) -> Mono | None:
+        return self.clock.now() if self.browned else None
+
+    def ails(self, link: str, kind: VerdictKind) -> bool:
+        return self.holed and kind == "MTU_HOLE"
 
     def state(self, link: str) -> LinkMemory:
         return self.memory
@@ -42,8 +50,11 @@ class Prober:
 
 
 async def asked(seconds: float, *, metered: bool = False, probe: Probe = ECHO,
-                state: LinkState = "UP", reborn_at: float | None = None) -> tuple[int, Board]:
-    clock, board = SimClock(), Board()
+                state: LinkState = "UP", reborn_at: float | None = None, browned: bool = False,
+                holed: bool = False) -> tuple[int, Board]:
+    clock = SimClock()
+    board = Board(clock)
+    board.browned, board.holed = browned, holed
     board.memory = replace(board.memory, state=state)
     prober = Prober(clock)
     link = Link("fibre", 1, metered=metered, probes=(probe,))
@@ -60,8 +71,9 @@ async def asked(seconds: float, *, metered: bool = False, probe: Probe = ECHO,
 async def test_a_link_that_is_up_is_asked_at_once_and_then_each_hour() -> None:
     times, board = await asked(3 * CadenceRules().size_s + 10)
     assert times == 4
-    assert [each.size for each in board.seen[:4]] == list(LADDER)
-    assert [each.ok for each in board.seen[:4]] == [True, True, False, False]
+    # The largest first: what passes again must not meet a large one's old loss.
+    assert [each.size for each in board.seen[:4]] == sorted(LADDER, reverse=True)
+    assert [each.ok for each in board.seen[:4]] == [False, False, True, True]
 
 
 async def test_a_metered_one_is_asked_each_day() -> None:
@@ -79,3 +91,15 @@ async def test_a_dead_link_is_not_asked(state: LinkState) -> None:
 
 async def test_a_link_without_an_anchor_of_ours_has_no_ladder() -> None:
     assert (await asked(100.0, probe=Probe("broker", "tls", "192.0.2.2:8883")))[0] == 0
+
+
+async def test_one_that_works_badly_is_asked_soon_and_not_all_the_time() -> None:
+    assert (await asked(5.0, browned=True))[0] == 2
+    assert (await asked(32.0, browned=True))[0] == 5
+    assert (await asked(99.0, browned=True, metered=True))[0] == 2
+    assert (await asked(105.0, browned=True, metered=True))[0] == 3
+
+
+async def test_one_with_a_hole_is_asked_each_minute_whether_it_is_gone() -> None:
+    assert (await asked(125.0, holed=True))[0] == 3
+    assert (await asked(605.0, holed=True, metered=True))[0] == 2

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from gateway.core.gate import Progress
+from gateway.core.instant import Mono
 from gateway.core.keeping import Drop, Keep, Kept, Key
 from gateway.core.message import Arrived, NeverLeft, NoAnswer, Outbound, Outcome, Reply
 from gateway.core.route import Standing
@@ -68,6 +69,7 @@ class FakeBoard:
         self.now = standing
         self.seen: list[tuple[str, str, str, int, int]] = []
         self.ends: list[tuple[str, str, str, str, Completion]] = []
+        self.foreign: list[tuple[str, str]] = []
         self.open = 0
         self.episodes = 0
         self.rests: list[tuple[str, str, float]] = []
@@ -111,6 +113,10 @@ class FakeBoard:
                    serial: int) -> None:
         """Remember it."""
         self.seen.append((tenant, upstream, link, status, serial))
+
+    def saw_foreign(self, link: str, upstream: str, sent_at: Mono) -> None:
+        """Remember it."""
+        self.foreign.append((link, upstream))
 
     def completed(self, link: str, upstream: str, traffic: str, route: str,
                   completion: Completion) -> None:
