@@ -352,7 +352,8 @@ def _no_answer_to_read(facts: Facts, lost: Lost) -> Question:
     else:
         refused = _refused(facts, 502, "transient", "The clinical system's answer was not whole "
                            "or not valid.", lost, cause)
-    return refused if lost.cause == "bad_reply" else _or_copy(facts, refused, cause)
+    none_helps = lost.cause == "bad_reply" or lost.no_copy
+    return refused if none_helps else _or_copy(facts, refused, cause)
 
 
 def _no_answer_to_write(facts: Facts, lost: Lost, wall: Wall) -> Question:

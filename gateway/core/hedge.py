@@ -38,6 +38,10 @@ send that was acknowledged and then forgotten must not be all that was tried (pr
 ROUND_PAUSE_S: Final = 0.25
 """Wait before a link is tried a second time, so that a flapping link is not hammered."""
 
+KNOWN_S: Final = 2.0
+"""That there is no copy holds so long: a path is judged dead within it, and all who wait then are
+refused at once, without a second look each (50 of them took the store 20 ms)."""
+
 DOUBTFUL: Final = frozenset({401, 403, 407})
 
 
@@ -97,6 +101,8 @@ class Race:
     attempts: tuple[Attempt, ...] = ()
     copy: bool | None = None
     """Whether there is a copy to fall back on; None: nobody looked yet."""
+    looked: Mono | None = None
+    """When somebody did."""
     mute: frozenset[str] = frozenset()
     denied: frozenset[Sort] = frozenset()
     """Sorts of sends for which there is no budget."""
@@ -130,9 +136,9 @@ class Race:
         attempts[index] = replace(attempts[index], progress=progress)
         return replace(self, attempts=tuple(attempts), denied=self.denied - {"hedge"})
 
-    def peeked(self, copy: bool) -> "Race":
+    def peeked(self, copy: bool, now: Mono) -> "Race":
         """Return the race after somebody looked whether there is a copy."""
-        return replace(self, copy=copy)
+        return replace(self, copy=copy, looked=now)
 
     def told(self, usable: tuple[str, ...], dead: frozenset[str],
              mute: frozenset[str] = frozenset()) -> "Race":
@@ -175,12 +181,14 @@ class Won:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """No whole reply. ``left`` says whether any send may have arrived; ``cause`` of the last."""
+    """No whole reply. ``left`` says whether any send may have arrived; ``cause`` of the last.
+    ``no_copy``: somebody looked just now, and there is none."""
 
     left: bool
     cause: Cause
     sends: int
     link: str = ""
+    no_copy: bool = False
 
 
 Step: TypeAlias = Start | Wait | Peek | Won | Lost
@@ -197,13 +205,13 @@ def decide(race: Race, now: Mono) -> Step:
     if won is not None:
         return won
     if not race.plan.is_read and any(isinstance(a.outcome, NoAnswer) for a in race.attempts):
-        return _lost(race)
+        return _lost(race, now)
     deadline = Mono(race.begun + race.plan.patience_s)
     if now >= deadline:
-        return _lost(race)
+        return _lost(race, now)
     under_way = tuple(a for a in race.attempts if a.outcome is None)
     if race.plan.may_copy and race.copy is not False and _no_path_answers(race, under_way):
-        return _lost(race) if race.copy else Peek()
+        return _lost(race, now) if race.copy else Peek()
     link, due = _next(race, under_way, now)
     if link and due <= now:
         return Start(link, _sort(race, under_way, link, now))
@@ -212,7 +220,7 @@ def decide(race: Race, now: Mono) -> Step:
         if "hedge" in race.denied and race.ask_again is not None:
             until = min(until, max(now, race.ask_again))
         return Wait(until)
-    return _best_refusal(race) or _lost(race)
+    return _best_refusal(race) or _lost(race, now)
 
 
 def _sort(race: Race, under_way: tuple[Attempt, ...], link: str, now: Mono) -> Sort:
@@ -354,7 +362,7 @@ def _second_round(race: Race, tried: list[str], now: Mono) -> tuple[str, Mono]:
     return again[0], Mono(last + ROUND_PAUSE_S)
 
 
-def _lost(race: Race) -> Lost | Won:
+def _lost(race: Race, now: Mono) -> Lost | Won:
     refusal = _best_refusal(race)
     if refusal is not None:
         return refusal
@@ -365,4 +373,5 @@ def _lost(race: Race) -> Lost | Won:
     if named and all(outcome is not None for outcome in outcomes):
         cause = "certificate" if "certificate" in named else named[-1]
     link = race.attempts[-1].link if race.attempts else ""
-    return Lost(left, cause if race.attempts else "link_down", len(race.attempts), link)
+    no_copy = race.copy is False and race.looked is not None and now - race.looked <= KNOWN_S
+    return Lost(left, cause if race.attempts else "link_down", len(race.attempts), link, no_copy)

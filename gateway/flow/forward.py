@@ -109,7 +109,7 @@ class Forwarder:
                     heard = await self._hear(group, news, until)
                     race = self._told(race, question.facts, heard, pinned)
                 case Peek():
-                    race = race.peeked(await peek())
+                    race = race.peeked(await peek(), self._clock.now())
                 case Won() | Lost() as end:
                     for task in tasks:
                         task.cancel()

@@ -199,6 +199,12 @@ def test_a_read_without_answer_is_looked_up_and_else_told_why(cause: Cause, stat
     assert said(question.next(None, NOW, True)).answer.status == status
 
 
+def test_a_read_of_which_there_was_no_copy_a_moment_ago_is_told_why_at_once() -> None:
+    done = said(forward().next(Lost(True, "link_down", 2, "sim", no_copy=True), NORMAL, NOW))
+
+    assert done.answer.status == 504
+
+
 def test_a_bad_certificate_never_yields_a_copy() -> None:
     done = said(forward().next(Lost(False, "certificate", 2), NORMAL, NOW))
 

@@ -213,8 +213,8 @@ def test_where_every_link_is_mute_the_copy_is_given_before_anything_is_sent() ->
     race = begin(mute, T)
 
     assert decide(race, T) == Peek()
-    assert decide(race.peeked(True), T) == Lost(False, "link_down", 0, "")
-    assert decide(race.peeked(False), T) == Start("fibre")
+    assert decide(race.peeked(True, T), T) == Lost(False, "link_down", 0, "")
+    assert decide(race.peeked(False, T), T) == Start("fibre")
     assert decide(begin(replace(mute, mute=frozenset({"fibre"})), T), T) == Start("fibre")
     assert decide(begin(replace(mute, may_copy=False), T), T) == Start("fibre")
     assert decide(begin(replace(mute, links=()), T), T) == Lost(False, "link_down", 0, "")
@@ -387,8 +387,18 @@ def test_where_no_path_answers_a_copy_is_looked_for_once_and_given_at_once() -> 
     race = both_unacked(replace(READ, may_copy=True))
 
     assert decide(race, later(0.13)) == Peek()
-    assert decide(race.peeked(True), later(0.13)) == Lost(True, "timeout", 2, "sim")
-    assert isinstance(decide(race.peeked(False), later(0.13)), Wait)
+    assert decide(race.peeked(True, T), later(0.13)) == Lost(True, "timeout", 2, "sim")
+    assert isinstance(decide(race.peeked(False, T), later(0.13)), Wait)
+
+
+def test_who_looked_for_a_copy_a_moment_ago_need_not_look_again_when_all_is_lost() -> None:
+    race = both_unacked(replace(READ, may_copy=True)).peeked(False, T)
+    dead = race.told((), frozenset({"fibre", "sim"}))
+
+    assert decide(dead, later(1.9)) == Lost(True, "link_down", 2, "sim", no_copy=True)
+    assert decide(dead, later(2.1)) == Lost(True, "link_down", 2, "sim")
+    seen = race.peeked(True, T).told((), frozenset({"fibre", "sim"}))
+    assert decide(seen, later(1.9)) == Lost(True, "link_down", 2, "sim")
 
 
 def test_a_client_that_takes_no_copies_waits_and_so_does_one_whose_second_link_may_answer(
