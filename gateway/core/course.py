@@ -33,6 +33,7 @@ from gateway.core.link import CARRIES, STEADY, LinkState, LinkTurned, Sample
 from gateway.core.message import Arrived, NeverLeft, NoAnswer, Streamed
 from gateway.core.steer import (
     CLASSES,
+    DIP_S,
     ClassMoved,
     Completion,
     Costs,
@@ -156,6 +157,7 @@ class Course:
         self._ramps: dict[str, Ramp] = {}
         self._clearings: dict[str, Clearing] = {}
         self._homes: frozenset[str] = frozenset()
+        self._lossy_at: dict[str, Mono] = {}
         self._rolled_back: frozenset[str] = frozenset()
         self._reads: dict[str, Window] = {}
         self._step_reads: dict[str, Window] = {}
@@ -201,6 +203,7 @@ class Course:
         self._looked = Mono(now - LOOK_S)
         if turn.after in ("DOWN", "QUARANTINED", "PROBATION", "DRAINING"):
             self._clearings.pop(link, None)
+            self._lossy_at.pop(link, None)
             self._rolled_back -= {link}
             if turn.before in CARRIES and turn.after != "DRAINING":
                 self._costs.forget(link)
@@ -312,7 +315,9 @@ class Course:
             for link in self._flagged - frozenset(look.browned):
                 self._costs.mended(link)
             self._flagged = frozenset(look.browned)
-            self._browned = self._flagged | self._lossy(look, now)
+            self._lossy_at |= dict.fromkeys(self._lossy(look, now), now)
+            self._browned = self._flagged | {
+                link for link, at in self._lossy_at.items() if now - at < DIP_S}
             self._advance(look, span_s, now)
             self._steer(look, now)
         news, self._news = tuple(self._news), []

@@ -84,7 +84,7 @@ class FailbackRules:
         "ge": 1, "le": 64, "description": "warm connections per tenant and upstream, at most"})
     http_drain_s: float = field(default=30.0, metadata={
         "ge": 1.0, "description": "seconds that requests on the backup get to end"})
-    tunnel_drain_s: float = field(default=300.0, metadata={
+    tunnel_drain_s: float = field(default=295.0, metadata={
         "ge": 1.0, "description": "seconds that tunnels on the backup get, then they are reset"})
     tunnel_gap_s: float = field(default=15.0, metadata={
         "ge": 1.0, "description": "seconds without a byte after which one is reset early"})

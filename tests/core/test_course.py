@@ -235,6 +235,24 @@ def test_a_burst_of_silence_is_no_brown_out(burst: bool, silent: bool) -> None:
     assert it.browned == {"fibre"}
 
 
+def test_loss_that_spares_a_moment_is_a_brown_out_still_and_a_second_is_its_end() -> None:
+    it = course()
+    run(it, 0, 60, load=100)
+    seen: list[tuple[float, bool]] = []
+    for number in range(400):
+        now = 60 + number / 100
+        lost = number % 4 == 0 and number < 150
+        it.completed("fibre", "gpc", "read", "slots", Completion(
+            at(now), 0.1 if lost else 0.02, not lost, 2000))
+        it.completed("sim", "gpc", "read", "slots", Completion(at(now), 0.02, True, 2000))
+        it.look(LOOK, at(now))
+        seen.append((now, "fibre" in it.browned))
+    flagged = [now for now, is_browned in seen if is_browned]
+    assert flagged == [now for now, _ in seen if flagged[0] <= now <= flagged[-1]]
+    assert flagged[0] < 60.8
+    assert 62.5 < flagged[-1] < 63.6
+
+
 def test_the_class_comes_back_a_minute_after_the_loss_is_over() -> None:
     it = course()
     run(it, 0, 60, load=20)

@@ -222,13 +222,13 @@ def test_flows_have_their_time_before_they_are_an_alarm() -> None:
     assert swept(Flows(2, 3, 0), 59)[0].alarmed is None
     assert swept(Flows(2, 3, 0), 60)[0].alarmed == at(60)
     assert swept(Flows(2, 3, 0), 60)[0].wrong == 5
-    assert swept(Flows(tunnels=1), 314)[0].alarmed is None
-    assert swept(Flows(tunnels=1), 315)[0].alarmed == at(315)
+    assert swept(Flows(tunnels=1), 309)[0].alarmed is None
+    assert swept(Flows(tunnels=1), 310)[0].alarmed == at(310)
 
 
 def test_tunnels_are_reset_in_a_gap_and_all_of_them_after_five_minutes() -> None:
     assert swept(Flows(tunnels=2), 1)[1] == "idle"
-    assert swept(Flows(tunnels=2), 300)[1] == "all"
+    assert swept(Flows(tunnels=2), 295)[1] == "all"
 
 
 def test_an_alarm_ends_when_the_last_wrong_flow_has() -> None:
