@@ -1,4 +1,5 @@
-"""The black box: what was seen in the minute before a link's state turned, and just after.
+"""The black box: what was seen in the minute before a link's state turned or a verdict on an
+upstream, a path or a link's quality was reached, and just after.
 
 A ring of chunks, each some ten seconds of rows and the *frames*: all that every link's detector
 held when the chunk began. So a recording can be cut at any chunk and replayed from there by
@@ -17,12 +18,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from struct import Struct
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from gateway.core.frame import Frame, as_json, frame_of, link_as_json, link_of
 from gateway.core.instant import Mono
 from gateway.core.link import Circumstances, Layer, Link, LinkRules, LinkTurned, Sample
-from gateway.core.verdict import Asked
+from gateway.core.verdict import Asked, Judged, Verdict
 
 BEFORE_S: Final = 60.0
 AFTER_S: Final = 30.0
@@ -42,7 +43,10 @@ NAMES_MAX: Final = 4096
 
 VERSION: Final = 1
 
-Kind: TypeAlias = Literal["sample", "question", "stall", "around", "lag", "turn"]
+AGAIN_S: Final = 600.0
+"""The same verdict is recorded so often at most: one that flutters must not drive out the rest."""
+
+Kind: TypeAlias = Literal["sample", "question", "stall", "around", "lag", "turn", "verdict"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 LAYERS: Final[tuple[Layer, ...]] = get_args(Layer)
 OK: Final = 16
@@ -69,6 +73,7 @@ class Row:
     - around: the prior, in nats. ``flags`` are the circumstances, ``word`` a foreign verdict.
     - lag: the longest that our loop came late in the second before.
     - turn: nothing. ``name`` is the state before, ``word`` the one after.
+    - verdict: nothing. ``name`` is the upstream, ``word`` the kind.
     """
 
     kind: Kind
@@ -116,13 +121,14 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One turn of one link and what was seen around it. ``links`` are in order of preference.
+    """One turn of one link, or one verdict that was reached, and what was seen around it. ``links``
+    are in order of preference.
 
     ``open`` are the questions that had no answer when the recording ended, by link. ``extra_s``
     is what the device adds to each silence age.
     """
 
-    turned: LinkTurned
+    told: LinkTurned | Judged
     rules: LinkRules
     links: tuple[Link, ...]
     upstreams: tuple[str, ...]
@@ -136,6 +142,26 @@ class Recording:
         """When it begins: a minute before the turn, less where there was no more or no room."""
         return self.chunks[0].begins
 
+    @property
+    def turned(self) -> LinkTurned:
+        """The turn that it is of.
+
+        Raises:
+            ValueError: it is of a verdict.
+        """
+        if isinstance(self.told, LinkTurned):
+            return self.told
+        raise ValueError(f"a recording of {self.told.verdict.kind}, not of a turn")
+
+    @property
+    def name(self) -> str:
+        """Of what it is: ``fibre-down``, ``gpc-upstream_down``, ``fibre-gpc-route_fault``."""
+        if isinstance(self.told, LinkTurned):
+            return f"{self.told.link}-{self.told.after.lower()}"
+        verdict = self.told.verdict
+        return "-".join(each for each in (verdict.link, verdict.upstream, verdict.kind.lower())
+                        if each)
+
     def rows(self) -> Iterator[Row]:
         """Every input, as it came in."""
         for chunk in self.chunks:
@@ -145,7 +171,7 @@ class Recording:
     def shorter(self) -> "Recording | None":
         """Return this without a chunk: the oldest while one that ended before the turn is left
         beside it, else the newest; None where the chunk of the turn is all there is."""
-        before = sum(chunk.begins <= self.turned.at for chunk in self.chunks)
+        before = sum(chunk.begins <= self.told.at for chunk in self.chunks)
         if before > 2:
             return replace(self, chunks=self.chunks[1:])
         return replace(self, chunks=self.chunks[:-1]) if len(self.chunks) > before else None
@@ -171,7 +197,8 @@ class BlackBox:
         self._names: dict[str, int] = {"": 0}
         self._chunks: deque[Chunk] = deque(maxlen=CHUNKS_MAX)
         self._around: dict[str, tuple[Circumstances, str, float]] = {}
-        self._pending: deque[LinkTurned] = deque()
+        self._pending: deque[LinkTurned | Judged] = deque()
+        self._reached: dict[tuple[str, str, str], Mono] = {}
         self._lag_s, self._lag_from = 0.0, now
         self._begin(now)
 
@@ -216,6 +243,20 @@ class BlackBox:
         if len(self._pending) < PENDING_MAX:
             self._pending.append(turn)
 
+    def reached(self, judged: Judged) -> None:
+        """Note that a verdict was reached, or is over; what is reached is recorded, the same one
+        every ``AGAIN_S`` at most."""
+        verdict = judged.verdict
+        key = (verdict.kind, verdict.link, verdict.upstream)
+        last = self._reached.get(key)
+        if judged.over or (last is not None and judged.at - last < AGAIN_S):
+            return
+        self._add("verdict", judged.at, 0, (verdict.link, verdict.upstream, verdict.kind),
+                  (0.0, 0.0, 0.0))
+        if len(self._pending) < PENDING_MAX:
+            self._reached[key] = judged.at
+            self._pending.append(judged)
+
     # --- what it is asked
 
     def due(self, now: Mono) -> tuple[Recording, ...]:
@@ -230,12 +271,12 @@ class BlackBox:
             found.append(self._cut(self._pending.popleft(), whole, still))
         return tuple(found)
 
-    def _cut(self, turn: LinkTurned, whole: Sequence[Chunk],
+    def _cut(self, told: LinkTurned | Judged, whole: Sequence[Chunk],
              still: Mapping[str, tuple[Asked, ...]]) -> Recording:
-        from_s = turn.at - BEFORE_S
+        from_s = told.at - BEFORE_S
         begun = [n for n, chunk in enumerate(whole) if chunk.begins <= from_s]
         site = self._site
-        return Recording(turn, site.rules, site.links, site.upstreams, site.extra_s,
+        return Recording(told, site.rules, site.links, site.upstreams, site.extra_s,
                          tuple(self._names), tuple(whole[begun[-1] if begun else 0:]), still)
 
     def _begin(self, now: Mono) -> None:
@@ -277,7 +318,7 @@ def to_bytes(recording: Recording) -> bytes:
     """Return ``recording`` as one line of JSON and, after it, the packed rows of all chunks."""
     head = {
         "version": VERSION,
-        "turned": as_json(recording.turned),
+        "turned" if isinstance(recording.told, LinkTurned) else "judged": as_json(recording.told),
         "rules": as_json(recording.rules),
         "links": [link_as_json(link) for link in recording.links],
         "upstreams": recording.upstreams,
@@ -301,8 +342,6 @@ def from_bytes(told: bytes) -> Recording:
         tree = json.loads(head)
         if tree["version"] != VERSION:
             raise ValueError(f"a recording of version {tree['version']}")
-        turned = tree["turned"]
-        turned["evidence"] = tuple((name, figure) for name, figure in turned["evidence"])
         chunks, at = [], 0
         for each in tree["chunks"]:
             frames = {link: frame_of(frame) for link, frame in each["frames"].items()}
@@ -310,10 +349,24 @@ def from_bytes(told: bytes) -> Recording:
             chunks.append(Chunk(Mono(each["begins"]), frames, rows))
             at += len(rows)
         return Recording(
-            LinkTurned(**turned), LinkRules(**tree["rules"]),
+            _told_of(tree), LinkRules(**tree["rules"]),
             tuple(link_of(link) for link in tree["links"]), tuple(tree["upstreams"]),
             tree["extra_s"], tuple(tree["names"]), tuple(chunks),
             {link: tuple(Asked(**each) for each in asked)
              for link, asked in tree["open"].items()})
     except (KeyError, TypeError, IndexError, AttributeError) as wrong:
         raise ValueError("not a recording of the black box") from wrong
+
+
+def _told_of(tree: dict[str, Any]) -> LinkTurned | Judged:
+    if "turned" in tree:
+        turned = tree["turned"]
+        return LinkTurned(**{**turned, "evidence": _pairs(turned["evidence"])})
+    judged = tree["judged"]
+    verdict = judged["verdict"]
+    return Judged(**{**judged, "verdict": Verdict(
+        **{**verdict, "evidence": _pairs(verdict["evidence"])})})
+
+
+def _pairs(evidence: Sequence[Sequence[Any]]) -> tuple[tuple[Any, Any], ...]:
+    return tuple((name, figure) for name, figure in evidence)

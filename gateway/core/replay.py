@@ -12,8 +12,9 @@ from typing import Final, TypeAlias
 from gateway.core.blackbox import Recording, Row
 from gateway.core.detector import Detector
 from gateway.core.instant import Mono
+from gateway.core.judgement import Judgement
 from gateway.core.link import Circumstances, LinkMemory, LinkTurned
-from gateway.core.verdict import Asked
+from gateway.core.verdict import Asked, Judged
 
 TICK_S: Final = 0.05
 JUDGE_EVERY_S: Final = 0.02
@@ -36,7 +37,13 @@ class _Opened:
 
 def replay(recording: Recording) -> tuple[LinkTurned, ...]:
     """Return every turn that the detectors make of ``recording``, from its first frame on."""
-    return _Replay(recording).run()
+    return _Replay(recording).run().turns
+
+
+def replay_verdicts(recording: Recording) -> tuple[Judged, ...]:
+    """Return every verdict on upstreams, paths and the quality of links that is reached, or over,
+    in ``recording``. What stood when it begins is reached once more, when it shows again."""
+    return _Replay(recording).run().verdicts
 
 
 class _Replay:
@@ -55,9 +62,19 @@ class _Replay:
         # All at once: what comes later takes nothing from a wait that ends before.
         self._stalls = [row.stall() for row in recording.rows() if row.kind == "stall"]
         self._judged = Mono(first.begins - JUDGE_EVERY_S)
+        self._judgement = Judgement(recording.upstreams, recording.rules)
         self._turns: list[LinkTurned] = []
+        self._verdicts: list[Judged] = []
 
-    def run(self) -> tuple[LinkTurned, ...]:
+    @property
+    def turns(self) -> tuple[LinkTurned, ...]:
+        return tuple(self._turns)
+
+    @property
+    def verdicts(self) -> tuple[Judged, ...]:
+        return tuple(self._verdicts)
+
+    def run(self) -> "_Replay":
         tick = self._recording.begins
         steps: Iterator[_Opened | Row] = merge(
             self._opened(), self._recording.rows(), key=_when)
@@ -70,7 +87,7 @@ class _Replay:
             else:
                 self._take(step)
         self._judge(tick)
-        return tuple(self._turns)
+        return self
 
     def _opened(self) -> Iterator[_Opened]:
         """Questions as they left, in order: those of which a row says when they ended, and those
@@ -96,7 +113,7 @@ class _Replay:
                 self._close(row.link, row.question())
             case "around":
                 self._around[row.link] = (row.circumstances(), row.word, row.x)
-            case "stall" | "lag" | "turn":
+            case "stall" | "lag" | "turn" | "verdict":
                 return
 
     def _close(self, link: str, asked: Asked) -> None:
@@ -114,7 +131,9 @@ class _Replay:
             return
         sample = row.sample()
         urgent = sample.layer == "carrier" and not sample.ok
-        if detector.see(sample) and (urgent or row.at - self._judged >= JUDGE_EVERY_S):
+        is_news = self._judgement.see(sample)
+        is_news = detector.see(sample) or is_news
+        if is_news and (urgent or row.at - self._judged >= JUDGE_EVERY_S):
             self._judge(row.at)
 
     def _judge(self, now: Mono) -> None:
@@ -124,6 +143,8 @@ class _Replay:
             turned = detector.judge(around, self._stalls, now, prior, foreign)
             if turned is not None:
                 self._turns.append(turned)
+        provable = frozenset(self._recording.upstreams)
+        self._verdicts += self._judgement.judge(self._detectors, provable, now)
 
 
 def _when(step: _Opened | Row) -> float:

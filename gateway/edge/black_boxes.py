@@ -1,4 +1,5 @@
-"""Recordings of the black box on disk: ``state_dir/blackbox/NNNNNN-link-state.gz``.
+"""Recordings of the black box on disk: ``state_dir/blackbox/NNNNNN-link-state.gz`` of a
+turn, ``NNNNNN-link-upstream-verdict.gz`` of a verdict.
 
 Written on a thread of its own, squeezed there, so that the loop never waits for a disk; the newest
 ``FILES_MAX`` are kept. A disk without room costs the recording, and that is said once.
@@ -82,8 +83,7 @@ def write(directory: Path, recording: Recording) -> Path | None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     kept = sorted(directory.glob("*.gz"))
     number = int(kept[-1].name.partition("-")[0]) + 1 if kept else 1
-    turned = recording.turned
-    path = directory / f"{number:06d}-{turned.link}-{turned.after.lower()}.gz"
+    path = directory / f"{number:06d}-{recording.name}.gz"
     beside = path.with_suffix(".new")
     try:
         beside.touch(mode=0o600)

@@ -20,9 +20,9 @@ from gateway.core.detector import Detector, alone
 from gateway.core.failback import Clearing, FailbackRules, Flows, TunnelEnd
 from gateway.core.frame import Frame
 from gateway.core.instant import Mono
+from gateway.core.judgement import Judgement
 from gateway.core.likelihood import WINDOW_PRIOR
 from gateway.core.link import (
-    CARRIES,
     STEADY,
     UNPROVED,
     Circumstances,
@@ -46,7 +46,6 @@ from gateway.core.mode import (
 from gateway.core.pack import Traffic
 from gateway.core.proof import PathProof, PathProofs, Proofs
 from gateway.core.route import (
-    SPARE,
     Situation,
     Standing,
     Switched,
@@ -57,17 +56,11 @@ from gateway.core.route import (
     steady,
 )
 from gateway.core.silence import Learned
-from gateway.core.slowness import Slowness
 from gateway.core.steer import Completion, Reach, SteerRules
 from gateway.core.verdict import (
     PathReading,
     Verdict,
     VerdictKind,
-    changes,
-    judge,
-    link_faults,
-    read_path,
-    slow_upstream,
 )
 from gateway.ports import Clock
 
@@ -131,10 +124,11 @@ class Board:
         self._told = told
         self._preferred = preference(links)
         self._detectors = {
-            link.id: Detector(link, self._upstreams, rules,
-                              resumed(link.id, *remembered.get(link.id, ("", "")), now),
-                              learned.get(link.id), rules.site_jitter_s * jitter)
-            for link in links}
+            link: Detector(self._links[link], self._upstreams, rules,
+                           resumed(link, *remembered.get(link, ("", "")), now),
+                           learned.get(link), rules.site_jitter_s * jitter)
+            for link in self._preferred}
+        self._judgement = Judgement(self._upstreams, rules)
         site = Site(tuple(self._links[link] for link in self._preferred), tuple(upstreams), rules,
                     rules.site_jitter_s * jitter)
         self._recorded = recorded
@@ -145,8 +139,6 @@ class Board:
         self._ticked: Mono | None = None
         self._judged = Mono(now - JUDGE_EVERY_S)
         self._judging = False
-        self._verdicts: tuple[Verdict, ...] = ()
-        self._paths: dict[tuple[str, str], PathReading] = {}
         self._active = active(self._preferred, self._states())
         self._active_since = now
         self._last_active = self._active
@@ -156,7 +148,6 @@ class Board:
         self._shown = PathProofs(now, provable)
         self._drilled = ""
         self._ordered: tuple[object, ...] = ()  # as it was judged last: a gate turns before that
-        self._slownesses = {upstream: Slowness() for upstream in self._upstreams}
         self._rests: dict[tuple[str, str], Mono] = {}
         self._episodes: Counter[str] = Counter()
         self._episode_at = dict.fromkeys(self._detectors, now)
@@ -168,7 +159,6 @@ class Board:
         self._modes = {
             (tenant, upstream): ModeView(tenant, upstream, "NORMAL", now, "")
             for upstream, tenants in self._upstreams.items() for tenant in tenants}
-        self._explained: dict[str, Mono] = {}
         self._trials: dict[str, Mono] = {}
         self._retries: dict[tuple[str, str], Mono] = {}
         self._course = Course([link.id for link in links if link.metered],
@@ -189,22 +179,22 @@ class Board:
             return
         self._notice_stall()
         self._box.saw(sample, self._clock.now())
-        if (sample.layer == "request" and sample.rtt_ms is not None
-                and sample.target in self._slownesses):
-            self._slownesses[sample.target].saw(sample.rtt_ms, sample.at)
         if sample.layer == "http" and sample.ok and not sample.anchor:
             self._shown.saw(sample.link, sample.target, sample.at)
-        is_news = detector.see(sample) or self._is_about_a_path(sample)
+        is_news = self._judgement.see(sample)
+        is_news = detector.see(sample) or is_news
         urgent = sample.layer == "carrier" and not sample.ok  # it moves within 50 ms
         if is_news and (urgent or self._clock.now() - self._judged >= JUDGE_EVERY_S):
             self._judge()
 
-    def _is_about_a_path(self, sample: Sample) -> bool:
-        """Whether it could change a verdict on an upstream, or end doubts about a path."""
-        if any(verdict.upstream == sample.target for verdict in self._verdicts):
-            return True
-        path = self._paths.get((sample.link, sample.target))
-        return path is not None and path.doubts > 0
+    def climbed(self, rungs: Iterable[Sample]) -> None:
+        """Take in a whole ladder of sizes at once: half of it beside half of the one before would
+        be a hole where a link dies or comes back."""
+        self._judging = True
+        for rung in rungs:
+            self.see(rung)
+        self._judging = False
+        self._judge()
 
     def asked(self, link: str, target: str) -> int:
         """Note that a question leaves now; return a token for ``answered``."""
@@ -256,7 +246,7 @@ class Board:
         While the upstream itself is judged slow or down its sends say nothing of a link.
         """
         if not any(v.upstream == upstream and v.kind in ("UPSTREAM_DOWN", "UPSTREAM_SLOW")
-                   for v in self._verdicts):
+                   for v in self._judgement.verdicts):
             detector = self._detectors[link]
             self._course.completed(link, upstream, traffic, route, completion,
                                    detector.is_mute or detector.reading.overdue)
@@ -373,7 +363,7 @@ class Board:
 
     def ails(self, link: str, kind: VerdictKind) -> bool:
         """Return whether that verdict stands against ``link`` itself."""
-        return any((v.kind, v.link, v.upstream) == (kind, link, "") for v in self._verdicts)
+        return self._judgement.stands(kind, link)
 
     def learned(self) -> dict[str, Learned]:
         """Return what the links' gaps have taught so far, to be kept over a restart."""
@@ -390,7 +380,7 @@ class Board:
 
     def is_faulty(self, link: str, upstream: str) -> bool:
         """Return whether a verdict stands against this path by itself."""
-        return any((v.link, v.upstream) == (link, upstream) for v in self._verdicts)
+        return link in self._judgement.faulty(upstream)
 
     def pace(self, link: str) -> Pace:
         """Return how freely ``link`` is asked now (``core/cadence.py``).
@@ -435,7 +425,7 @@ class Board:
             now, tuple(self._link_view(link, now) for link in self._preferred),
             tuple(self._modes.values()),
             (*(each.verdict for each in self._detectors.values() if each.verdict is not None),
-             *self._verdicts, *stall),
+             *self._judgement.verdicts, *stall),
             self._active, self._switches, self._last_switch, self._stall_count,
             self._proofs.newest(now), self._course.view(self._preferred, now),
             self._path_proofs(now),
@@ -481,10 +471,9 @@ class Board:
 
     def _what_orders(self) -> tuple[object, ...]:
         """All but proofs that the order of links depends on, and what allows more hedges."""
-        limit = self._rules.upstream_failures
         return ([(each.reading.overdue, each.is_mute) for each in self._detectors.values()],
-                self._verdicts, dict(self._episodes),
-                [path for path, reading in self._paths.items() if reading.doubts >= limit])
+                self._judgement.verdicts, dict(self._episodes),
+                [self._judgement.doubtful(upstream) for upstream in self._upstreams])
 
     def _turn_links(self, now: Mono) -> bool:
         changed = False
@@ -492,8 +481,7 @@ class Board:
             detector = self._detectors[link]
             around = self._around(link)
             prior = WINDOW_PRIOR if around.windowed else 0.0
-            foreign = next((v.kind for v in self._verdicts if v.kind == "TLS_INTERCEPT"
-                            and v.link == link and not v.upstream), "")
+            foreign = self._judgement.foreign(link)
             self._box.judged(link, around, foreign, prior, now)
             turned = detector.judge(around, self._stalls, now, prior, foreign)
             if turned is not None:
@@ -526,7 +514,7 @@ class Board:
         return Look(
             self._preferred, self._states(), reaches,
             frozenset(link for link, each in self._detectors.items() if each.reading.overdue),
-            frozenset(v.link for v in self._verdicts if v.kind == "BROWNOUT"),
+            frozenset(v.link for v in self._judgement.verdicts if v.kind == "BROWNOUT"),
             self._prices, self._spent, frozenset(self._warm), wall)
 
     def _look_at_course(self, now: Mono) -> None:
@@ -535,42 +523,10 @@ class Board:
                 self._told(told)
 
     def _judge_upstreams(self, now: Mono) -> None:
-        states = self._states()
-        usable = tuple(link for link in self._preferred
-                       if states[link] in CARRIES | UNPROVED | frozenset(SPARE))
-        self._paths = {
-            (link, upstream): read_path(
-                ring, detector.heard,
-                max(detector.memory.clean_since, self._explained.get(upstream, Mono(0.0))),
-                self._rules, now)
-            for link, detector in self._detectors.items() for upstream in self._upstreams
-            if (ring := detector.targets.get(upstream))}
-        after = judge(self._verdicts, self._upstreams, usable, self._paths, self._rules, now)
-        # Of a link with an interceptor they hold on, where a canary goes on looking.
-        after += tuple(
-            v for v in self._verdicts if v.kind == "TLS_INTERCEPT"
-            and v.upstream in (self._shown.provable or ()) and states.get(v.link) == "QUARANTINED"
-            and (self._paths.get((v.link, v.upstream), NO_READING).good_at or NEVER) <= v.since)
-        for link, detector in self._detectors.items():
-            after += link_faults(self._verdicts, link, detector.lookups, detector.rungs,
-                                 detector.sums, detector.heard, after, now)
-        after += self._slow(after)
-        said = changes(self._verdicts, after, now)
-        self._verdicts = after
-        for judged in said:
-            if judged.over and judged.verdict.kind == "UPSTREAM_DOWN":
-                self._explained[judged.verdict.upstream] = now
+        provable = self._shown.provable or frozenset()
+        for judged in self._judgement.judge(self._detectors, provable, now):
+            self._box.reached(judged)
             self._told(judged)
-
-    def _slow(self, judged: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
-        """UPSTREAM_SLOW of those that are not down, where no link that carries is in doubt."""
-        down = {v.upstream for v in judged if v.kind == "UPSTREAM_DOWN"}
-        fine = not any(v.kind == "BROWNOUT" for v in judged) and not any(
-            each.reading.overdue for each in self._detectors.values()
-            if each.memory.state in CARRIES)
-        found = (slow_upstream(self._verdicts, upstream, slowness, fine)
-                 for upstream, slowness in self._slownesses.items() if upstream not in down)
-        return tuple(verdict for verdict in found if verdict is not None)
 
     def _count_episodes(self, now: Mono) -> None:
         browned, left = self._course.browned, self._course.memory.avoided("small")
@@ -603,7 +559,7 @@ class Board:
             situation = self._situation(tenant, upstream, self._course.returning(), now)
             belongs = steady(situation)
             mode = mode_of(belongs, self._preferred[0] if self._preferred else "",
-                           bool(self._ails(upstream)))
+                           bool(self._judgement.ails(upstream)))
             cause = self._cause(mode, upstream, belongs, situation)
             if mode == before.mode:
                 continue
@@ -615,33 +571,26 @@ class Board:
         if mode == "NORMAL":
             return ""
         if mode == "DEGRADED":
-            return self._ails(upstream)
+            return self._judgement.ails(upstream)
         preferred = self._preferred[0] if self._preferred else ""
         if preferred in situation.faulty and preferred != belongs:
-            return next((v.kind for v in self._verdicts
+            return next((v.kind for v in self._judgement.verdicts
                          if v.link == preferred and v.upstream == upstream), "")
         return self._detectors[preferred].memory.cause if preferred else ""
 
     # --- standing
 
     def _is_down(self, upstream: str) -> bool:
-        return any(v.kind == "UPSTREAM_DOWN" and v.upstream == upstream for v in self._verdicts)
-
-    def _ails(self, upstream: str) -> str:
-        """What degrades an upstream over every link, ``""`` if nothing does."""
-        kinds = [v.kind for v in self._verdicts if v.upstream == upstream and not v.link]
-        return "UPSTREAM_DOWN" if "UPSTREAM_DOWN" in kinds else next(iter(kinds), "")
+        return self._judgement.stands("UPSTREAM_DOWN", "", upstream)
 
     def _situation(self, tenant: str, upstream: str, behind: frozenset[str], now: Mono
                    ) -> Situation:
-        rules = self._rules
         return Situation(
             self._preferred,
             self._states(),
             frozenset(link for link, each in self._detectors.items() if each.reading.overdue),
-            frozenset(v.link for v in self._verdicts if v.upstream == upstream and v.link),
-            frozenset(link for (link, name), path in self._paths.items()
-                      if name == upstream and path.doubts >= rules.upstream_failures),
+            self._judgement.faulty(upstream),
+            self._judgement.doubtful(upstream),
             self._proofs.ineligible(tenant, upstream, now), behind)
 
     def _stand(self, tenant: str, upstream: str, pinned: str, root: str,
@@ -651,7 +600,7 @@ class Board:
         down = self._is_down(upstream)
         preferred = self._preferred[0] if self._preferred else ""
         belongs = steady(replace(situation, behind=self._course.returning()))
-        mode = mode_of(belongs, preferred, bool(self._ails(upstream)))
+        mode = mode_of(belongs, preferred, bool(self._judgement.ails(upstream)))
         waits = tuple((link, self._hedge(link, upstream)) for link in links)
         return Standing(
             links, tuple(situation.states.items()), mode,
@@ -684,7 +633,7 @@ class Board:
         provable = self._shown.provable
         foreign = {"TLS_INTERCEPT"} | (
             {"CAPTIVE"} if provable is None or upstream in provable else set())
-        for verdict in self._verdicts:
+        for verdict in self._judgement.verdicts:
             path = (verdict.link, upstream)
             if verdict.upstream != upstream or not verdict.link or verdict.kind in foreign:
                 continue

@@ -5,7 +5,7 @@ A link that works badly is asked at once, since its echoes are small; one with a
 What the rungs mean is decided in ``core/verdict.py`` (MTU_HOLE); here they are only asked.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
 from gateway.core.cadence import Ask, CadenceRules
@@ -36,7 +36,7 @@ class Board(Protocol):
     def state(self, link: str) -> LinkMemory: ...
     def browned_at(self, link: str) -> Mono | None: ...
     def ails(self, link: str, kind: VerdictKind) -> bool: ...
-    def see(self, sample: Sample) -> None: ...
+    def climbed(self, rungs: Iterable[Sample]) -> None: ...
     def counted(self, link: str, ask: Ask) -> None: ...
 
 
@@ -83,6 +83,4 @@ class Ladder:
     async def _climb(self, link: str, probe: Probe) -> None:
         self._asked[link] = self._clock.now(), self._board.state(link).epoch
         self._board.counted(link, "size")
-        # The largest first: a rung that passes again must not meet a large one's old loss.
-        for sample in reversed(await self._probers[link].ladder(probe, LADDER)):
-            self._board.see(sample)
+        self._board.climbed(await self._probers[link].ladder(probe, LADDER))

@@ -18,8 +18,10 @@ from gateway.core.blackbox import (
 )
 from gateway.core.detector import Detector
 from gateway.core.instant import Mono
+from gateway.core.judgement import Judgement
 from gateway.core.link import Circumstances, Link, LinkMemory, LinkRules, LinkTurned, Probe, Sample
-from gateway.core.replay import TICK_S, replay
+from gateway.core.replay import TICK_S, replay, replay_verdicts
+from gateway.core.verdict import Judged, Verdict
 
 LINK = Link("fibre", 1, "fibre", probes=(Probe("near", "echo", ""), Probe("far", "echo", "")))
 RULES = LinkRules(site_jitter_s=0.0)
@@ -39,9 +41,11 @@ class Driven:
         self.turns: list[LinkTurned] = []
         self.recordings: list[Recording] = []
         self.waiting: list[tuple[int, str, float]] = []
+        self.judgement = Judgement(("gpc",), RULES)
+        self.verdicts: list[Judged] = []
 
     def live(self, begin: float, end: float, cut: tuple[float, float] = (0.0, 0.0),
-             around: Circumstances | None = None) -> None:
+             around: Circumstances | None = None, third_lost: bool = False) -> None:
         """Ticks from ``begin`` to ``end``; an echo leaves each fifth, and is back 20 ms later."""
         around = around or Circumstances()
         for n in range(round((end - begin) / TICK_S)):
@@ -49,7 +53,7 @@ class Driven:
             if n % 5 == 0:
                 target = ("near", "far")[n // 5 % 2]
                 token = self.detector.asked(target, Mono(at))
-                if not cut[0] <= at < cut[1]:
+                if not cut[0] <= at < cut[1] and not (third_lost and n // 5 % 3 == 0):
                     self._hear(target, token, at)
                 else:
                     self.waiting.append((token, target, at))
@@ -60,6 +64,9 @@ class Driven:
             if turned is not None:
                 self.turns.append(turned)
                 self.box.turned(turned)
+            for judged in self.judgement.judge({"fibre": self.detector}, frozenset(), Mono(at)):
+                self.verdicts.append(judged)
+                self.box.reached(judged)
             self.recordings += self.box.due(Mono(at))
 
     def _hear(self, target: str, token: int, at: float) -> None:
@@ -99,6 +106,34 @@ def test_every_turn_is_made_again_from_its_own_recording(driven: Driven) -> None
         found = [turn for turn in replay(recording)
                  if (turn.before, turn.after) == (turned.before, turned.after)]
         assert min(abs(turn.at - turned.at) for turn in found) <= 2 * TICK_S, turned
+
+
+def test_a_brown_out_is_reached_again_from_its_own_recording() -> None:
+    it = Driven()
+    it.live(BEGUN, BEGUN + 70.0)
+    it.live(BEGUN + 70.0, BEGUN + 90.0, third_lost=True)
+    it.live(BEGUN + 90.0, BEGUN + 200.0)
+    assert [(each.verdict.kind, each.over) for each in it.verdicts] == [
+        ("BROWNOUT", False), ("BROWNOUT", True)]
+    recording = next(each for each in it.recordings if isinstance(each.told, Judged))
+    back = from_bytes(to_bytes(recording))
+    assert (back.told, back.name) == (it.verdicts[0], "fibre-brownout")
+    first, *_ = replay_verdicts(back)
+    assert first.verdict.kind == "BROWNOUT"
+    assert first.at == pytest.approx(it.verdicts[0].at, abs=2 * TICK_S)
+    assert dict(first.verdict.evidence) == dict(it.verdicts[0].verdict.evidence)
+    with pytest.raises(ValueError, match="a recording of BROWNOUT, not of a turn"):
+        _ = back.turned
+
+
+def test_a_verdict_that_flutters_is_recorded_once_in_ten_minutes() -> None:
+    it = Driven()
+    verdict = Verdict("UPSTREAM_SLOW", "", "gpc", Mono(BEGUN))
+    for n in range(100):
+        it.box.reached(Judged(verdict, n % 2 == 1, Mono(BEGUN + n * 9.0)))
+    found = it.box.due(Mono(BEGUN + 2000.0))
+    assert [(each.name, each.told.at - BEGUN) for each in found] == [
+        ("gpc-upstream_slow", 0.0), ("gpc-upstream_slow", 612.0)]
 
 
 def test_the_figures_that_decided_are_the_same(driven: Driven) -> None:

@@ -16,6 +16,7 @@ from chaos.weather import (
     UpstreamHung,
     UpstreamStatus,
 )
+from gateway.core.echo import LADDER
 from gateway.core.instant import Mono, Wall
 from gateway.core.link import Link, LinkRules, Sample
 from gateway.core.maintenance import Window
@@ -604,6 +605,24 @@ async def test_sends_that_fail_while_the_link_is_heard_are_episodes_until_their_
         await it.clock.advance(5.0)
         assert it.board.episode("fibre") == after
         assert it.board.browned_at("sim") is None
+
+
+def ladder(it: Watched, passes: int) -> list[Sample]:
+    now = it.clock.now()
+    return [Sample("fibre", "echo", "size", size <= passes, now, now, True, size=size)
+            for size in LADDER]
+
+
+async def test_a_ladder_is_judged_whole_so_that_death_and_return_are_no_hole() -> None:
+    async with watched() as it:
+        for passes in (1500, 0, 1500, 0, 1500):
+            await it.clock.advance(1.0)
+            it.board.climbed(ladder(it, passes))
+        assert not [each for each in it.judged() if each[0] == "MTU_HOLE"]
+        await it.clock.advance(1.0)
+        it.board.climbed(ladder(it, 1200))
+        assert it.board.ails("fibre", "MTU_HOLE")
+        assert not it.board.ails("sim", "MTU_HOLE")
 
 
 async def test_a_portal_that_answers_for_one_upstream_moves_that_one_and_no_read_goes_there(

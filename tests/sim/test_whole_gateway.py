@@ -120,7 +120,7 @@ def test_a_gateway_that_leaves_a_link_for_an_ill_upstream_breaks_promise_6(
 
     def note(self: board_room.Board, now: float) -> None:
         judged(self, now)  # type: ignore[arg-type]
-        ill[0] = any(verdict.kind == "UPSTREAM_DOWN" for verdict in self._verdicts)
+        ill[0] = any(verdict.kind == "UPSTREAM_DOWN" for verdict in self._judgement.verdicts)
 
     monkeypatch.setattr(board_room.Board, "_judge_upstreams", note)
     monkeypatch.setattr("gateway.flow.board.active", lambda preferred, states, held=(): right(

@@ -28,6 +28,7 @@ from chaos.weather import (
     Unplug,
     UpstreamGone,
     UpstreamHung,
+    UpstreamSlow,
     UpstreamStatus,
     Verb,
 )
@@ -162,6 +163,8 @@ class World:
                 self.links[link].dns = False
             case UpstreamStatus(upstream, status):
                 self.upstreams[upstream].status = status
+            case UpstreamSlow(upstream, delay_s):
+                self.upstreams[upstream].work_s = delay_s
             case UpstreamGone(upstream, gone):
                 self.upstreams[upstream].gone = gone
             case UpstreamHung(upstream, hung):
