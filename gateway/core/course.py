@@ -326,10 +326,14 @@ class Course:
     def _lossy(self, look: Look, now: Mono) -> frozenset[str]:
         """Links that fail their sends, while another one that carries does not."""
         carrying = [link for link in look.preferred if look.states[link] in CARRIES]
-        return frozenset(
-            link for link in carrying for other in carrying if other != link and is_lossy(
-                _figures(self._second, link, now), _figures(self._brief, other, now),
-                self._second[link].spread(now) if link in self._second else 0))
+        return frozenset(link for link in carrying for other in carrying
+                         if other != link and self._is_lossy(link, other, now))
+
+    def _is_lossy(self, link: str, other: str, now: Mono) -> bool:
+        """By the last second, or, where that has too few sends, by the last five."""
+        there = _figures(self._brief, other, now)
+        return any(is_lossy(windows[link].figures(now), there, windows[link].spread(now))
+                   for windows in (self._second, self._brief) if link in windows)
 
     def _steer(self, look: Look, now: Mono) -> None:
         late = {link for link, ramp in self._ramps.items() if failback.share(ramp, "read") < 1.0}

@@ -50,9 +50,9 @@ LOSSY_MIN: Final = 10
 LOSSY_SHARE: Final = 0.1
 LOSSY_TIMES: Final = 3.0
 LOSSY_SPREAD: Final = 3
-"""Failed sends of the last second that are a brown-out where no echo tells of it: one in ten of ten
-at least, and three times the share of the other link's, in three tenths of the second at least:
-sends that outlive a burst of silence end within one hedge wait, 0.1 s, of its end."""
+"""Failed sends of the last second, or five, that are a brown-out where no echo tells of it: one in
+ten of ten at least, and three times the share of the other link's, in three tenths of that time at
+least: sends that outlive a burst of silence end within one hedge wait, 0.1 s, of its end."""
 
 DIP_S: Final = 1.0
 """A good spell of a flagged brown-out that ends the wait: at 20 % loss none lasts so long."""
@@ -388,10 +388,10 @@ class Costs:
 
 
 def is_lossy(here: Figures, there: Figures, spread: int) -> bool:
-    """Whether a link's sends of the last second fail so much more than another's (of the last
-    seconds) that it is a brown-out, whatever the echoes say, or where there are none.
+    """Whether a link's sends of the last second or five fail so much more than another's (of the
+    last five) that it is a brown-out, whatever the echoes say, or where there are none.
 
-    ``spread`` is in how many of its slices some failed: those of one moment are a burst, which
+    ``spread`` is in how many of its ten slices some failed: those of one moment are a burst, which
     took everything and is over.
     """
     if here.n < LOSSY_MIN or there.n < BRIEF_MIN or spread < LOSSY_SPREAD:

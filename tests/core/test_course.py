@@ -235,6 +235,23 @@ def test_a_burst_of_silence_is_no_brown_out(burst: bool, silent: bool) -> None:
     assert it.browned == {"fibre"}
 
 
+@pytest.mark.parametrize("per_s", [2, 3, 5, 20])
+def test_a_practice_that_reads_little_is_told_of_a_hole_too(per_s: int) -> None:
+    it = course()
+    run(it, 0, 60, load=20)
+    found = None
+    for number in range(10 * per_s):
+        now = 60 + number / per_s
+        it.completed("fibre", "gpc", "read", "slots", Completion(at(now), 0.1, False))
+        it.completed("sim", "gpc", "read", "slots", Completion(at(now), 0.02, True, 2000))
+        for step in range(4):
+            it.look(LOOK, at(now + step / (4 * per_s)))
+        if it.browned and found is None:
+            found = now - 60
+    assert found is not None
+    assert found <= 5.0
+
+
 def test_loss_that_spares_a_moment_is_a_brown_out_still_and_a_second_is_its_end() -> None:
     it = course()
     run(it, 0, 60, load=100)
