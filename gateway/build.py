@@ -671,8 +671,8 @@ class Gateway:
         policies = {
             (tenant.ods, client.id): Policy(client.copies == "marked", client.pinned_link)
             for tenant in config.tenants for client in tenant.clients}
-        forwarder = Forwarder(self._senders, self._board, self._clock, self._quota.spent,
-                              Budget(self._metered))
+        forwarder = Forwarder(self._senders, self._board, self._clock, Budget(self._metered),
+                              self._quota.spent)
         return Serve(upstreams, policies, self._board, forwarder, self._records, self._clock,
                      self._via, self._tally, self._quota.barred)
 

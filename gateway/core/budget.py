@@ -55,7 +55,7 @@ class _Purse:
 class Budget:
     """The purses of all links and upstreams; bounded by the configuration. ``metered`` are ids."""
 
-    def __init__(self, metered: frozenset[str] = frozenset()) -> None:
+    def __init__(self, metered: frozenset[str]) -> None:
         self._metered = metered
         self._links: dict[str, _Purse] = {}
         self._rounds: dict[str, _Purse] = {}

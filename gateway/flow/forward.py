@@ -65,10 +65,9 @@ async def nothing_kept() -> bool:
 class Forwarder:
     """Performs ``Forward`` questions over the senders of all links."""
 
-    def __init__(self, senders: Mapping[str, Sender], board: Board, clock: Clock,
-                 spent: Callable[[str, Use, int], None] = lambda *_: None,
-                 budget: Budget | None = None) -> None:
-        self._budget = budget or Budget()
+    def __init__(self, senders: Mapping[str, Sender], board: Board, clock: Clock, budget: Budget,
+                 spent: Callable[[str, Use, int], None] = lambda *_: None) -> None:
+        self._budget = budget
         self._senders = senders
         self._spent = spent
         self._board = board

@@ -22,7 +22,7 @@ def spent(budget: Budget, now: Mono, episode: int = 0, onto: str = "sim", most: 
 
 
 def test_everyday_there_are_twenty_at_once_and_one_a_second() -> None:
-    budget = Budget()
+    budget = Budget(frozenset())
     assert spent(budget, at(0)) == BURST
     assert spent(budget, at(0.9)) == 0
     assert spent(budget, at(5)) == 5
@@ -30,7 +30,7 @@ def test_everyday_there_are_twenty_at_once_and_one_a_second() -> None:
 
 
 def test_twenty_reads_earn_one() -> None:
-    budget = Budget()
+    budget = Budget(frozenset())
     spent(budget, at(0))
     for _ in range(201):
         budget.read("gpc", at(0))
@@ -38,7 +38,7 @@ def test_twenty_reads_earn_one() -> None:
 
 
 def test_an_episode_grants_fifty_or_two_seconds_of_reads_once() -> None:
-    budget = Budget()
+    budget = Budget(frozenset())
     spent(budget, at(0))
     assert spent(budget, at(0), episode=1) == GRANT_LEAST
     assert spent(budget, at(0), episode=1) == 0
@@ -73,7 +73,7 @@ def test_bytes_are_set_aside_as_hedges_begin_not_as_they_end() -> None:
 
 
 def test_where_hedges_fail_too_the_everyday_ones_halve() -> None:
-    budget = Budget()
+    budget = Budget(frozenset())
     spent(budget, at(0))
     for _ in range(ENDS):
         budget.ended("sim", False, 0, 0, at(0))
@@ -87,13 +87,13 @@ def test_where_hedges_fail_too_the_everyday_ones_halve() -> None:
 
 
 def test_each_link_has_a_purse_of_its_own() -> None:
-    budget = Budget()
+    budget = Budget(frozenset())
     spent(budget, at(0))
     assert spent(budget, at(0), onto="dsl") == BURST
 
 
 def test_a_fifth_of_an_upstreams_reads_may_go_round_again_and_three_at_least() -> None:
-    budget = Budget()
+    budget = Budget(frozenset())
     while budget.may_go_round("gpc", at(0)):
         pass
     assert budget.may_go_round("bars", at(0))

@@ -200,6 +200,19 @@ async def test_a_down_upstream_is_sent_one_trial_a_second() -> None:
         assert 2 * 18 <= len(it.world.arrivals) <= 2 * 21  # the reader asks both links
 
 
+async def test_a_down_upstream_that_asked_to_be_left_alone_is_sent_none_meanwhile() -> None:
+    async with watched(per_s=20) as it:
+        await it.world.apply(UpstreamStatus("gpc", 503))
+        await it.clock.advance(5.0)
+        it.board.rest(TENANT, "gpc", 10.0)
+        tried = []
+        for _ in range(12):
+            await it.clock.advance(1.1)
+            tried.append(it.board.standing(TENANT, "gpc").trial)
+        assert tried[:9] == [False] * 9
+        assert any(tried[9:])
+
+
 async def test_looking_uses_up_no_trial() -> None:
     async with watched(per_s=20) as it:
         await it.world.apply(UpstreamStatus("gpc", 503))
@@ -699,6 +712,16 @@ async def test_an_interceptor_who_spares_the_anchors_stays_out_until_the_right_c
         await it.clock.advance(3.0)
         assert it.board.state("sim").state == "PROBATION"
         assert it.switches() == []
+
+
+async def test_no_read_is_the_one_that_tries_a_path_with_a_wrong_certificate_again() -> None:
+    async with watched(upstreams=("gpc", "bars")) as it:
+        wrong_peer(it, "fibre", "gpc")
+        await it.clock.advance(1.0)
+        for _ in range(40):
+            assert it.board.standing(TENANT, "gpc").links == ("sim", "fibre")
+            await it.clock.advance(1.0)
+        assert it.board.standing(TENANT, "bars").links[0] == "fibre"
 
 
 async def test_where_no_canary_looks_the_anchors_alone_let_a_link_come_back() -> None:

@@ -30,8 +30,8 @@ class World:
         self.lines = {"fibre": Line(self.clock, "fibre", [fibre]),
                       "sim": Line(self.clock, "sim", [sim])}
         self.board = FakeBoard(UP)
-        self.budget = Budget()
-        self.forwarder = Forwarder(self.lines, self.board, self.clock, budget=self.budget)
+        self.budget = Budget(frozenset())
+        self.forwarder = Forwarder(self.lines, self.board, self.clock, self.budget)
         request = Request("B81001", "desk", "gpc", route.methods[0], "/x", ())
         facts = Facts(request, UpstreamRules("gpc", "up", Pack("p", (route,))), Matched(route),
                       Leave(False), "pg", self.clock.now(), Wall(0.0), UP)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from gateway.core.budget import Budget
 from gateway.core.exchange import UpstreamRules
 from gateway.core.message import Answer, NoAnswer, Outcome, Request, Told, first
 from gateway.core.pack import Pack, Route
@@ -28,7 +29,7 @@ class World:
         self.clock = SimClock()
         self.line = Line(self.clock, "fibre", self.script)
         self.board = FakeBoard(UP)
-        forwarder = Forwarder({"fibre": self.line}, self.board, self.clock)
+        forwarder = Forwarder({"fibre": self.line}, self.board, self.clock, Budget(frozenset()))
         records = {} if self.store is None else {"B81001": self.store}
         self.serve = Serve(
             {"gpc": UpstreamRules("gpc", "up", Pack("p", (READ, BOOK)), "continuity")},

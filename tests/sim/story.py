@@ -34,6 +34,7 @@ from chaos.weather import (
     UpstreamStatus,
     Verb,
 )
+from gateway.core.budget import Budget
 from gateway.core.exchange import UpstreamRules
 from gateway.core.failback import WARM_MAX_S, FailbackRules
 from gateway.core.instant import Wall
@@ -232,8 +233,8 @@ class Story:
                  for name in UPSTREAMS}
         policies = {(t, c): Policy(c == "desk") for t in TENANTS for c in ("desk", "old")}
         self.board = board
-        self.serve = Serve(rules, policies, board, Forwarder(senders, board, clock), self.stores,
-                           clock, "pg", self.told)
+        forwarder = Forwarder(senders, board, clock, Budget(frozenset()))
+        self.serve = Serve(rules, policies, board, forwarder, self.stores, clock, "pg", self.told)
         async with asyncio.TaskGroup() as group:
             group.create_task(watch.run())
             group.create_task(standby.run())
