@@ -16,6 +16,7 @@ from typing import Final
 
 from gateway.core.instant import Wall
 from gateway.core.maintenance import Window
+from gateway.edge import whole_file
 from gateway.errors import GatewayError
 
 FILES_MAX: Final = 256
@@ -117,14 +118,8 @@ def _write(state_dir: Path, name: str, text: str) -> None:
     try:
         owner = state_dir.stat()
         folder.mkdir(mode=0o700, exist_ok=True)
-        beside = folder / f"{name}.new"
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
         if os.geteuid() == 0:
-            for path in (folder, beside):
-                os.chown(path, owner.st_uid, owner.st_gid)
-        beside.replace(folder / name)
+            os.chown(folder, owner.st_uid, owner.st_gid)
+        whole_file.replace(folder / name, text, like=state_dir)
     except OSError as error:
         raise GatewayError(f"cannot write {folder / name}: {error.strerror}") from None

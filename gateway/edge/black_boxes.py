@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.core.blackbox import Recording, from_bytes, to_bytes
+from gateway.edge import whole_file
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -84,14 +85,7 @@ def write(directory: Path, recording: Recording) -> Path | None:
     kept = sorted(directory.glob("*.gz"))
     number = int(kept[-1].name.partition("-")[0]) + 1 if kept else 1
     path = directory / f"{number:06d}-{recording.name}.gz"
-    beside = path.with_suffix(".new")
-    try:
-        beside.touch(mode=0o600)
-        beside.write_bytes(squeezed)
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
+    whole_file.replace(path, squeezed, synced=False)
     for old in kept[:max(0, len(kept) + 1 - FILES_MAX)]:
         old.unlink(missing_ok=True)
     return path

@@ -24,6 +24,7 @@ import recurring_ical_events  # type: ignore[import-untyped]
 
 from gateway.core.calendar import HORIZON_S, Calendar, Occurrence, Read, windows_of
 from gateway.core.instant import Wall
+from gateway.edge import whole_file
 from gateway.errors import GatewayError
 
 A_DAY_MAX: Final = 4
@@ -312,10 +313,7 @@ class Kept:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name, data in ((f"{calendar.id}.ics", fetched.body or b""),
                                (f"{calendar.id}.json", json.dumps(about).encode())):
-                beside = self._folder / f"{name}.new"
-                beside.touch(mode=0o600)
-                beside.write_bytes(data)
-                beside.replace(self._folder / name)
+                whole_file.replace(self._folder / name, data, synced=False)
 
 
 class Reader:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from gateway.core.drill import SECONDS_MOST, WAIT_MOST, Order, Report
 from gateway.core.instant import Wall
 from gateway.core.marking import stamp
+from gateway.edge import whole_file
 from gateway.errors import GatewayError
 
 FOLDER: Final = "drill"
@@ -98,12 +99,7 @@ def keep(state_dir: Path, report: Report, wall: Wall,
     folder = state_dir / FOLDER
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
-        beside = folder / f"{report.id}.new"
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(whole)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(folder / f"{report.id}.report.json")
+        whole_file.replace(folder / f"{report.id}.report.json", whole)
         old = sorted(folder.glob("*.report.json"), key=lambda path: path.stat().st_mtime_ns)
         for path in old[:-KEPT]:
             path.unlink()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from gateway.core.silence import DAYS, EDGES_S, Day, Learned
+from gateway.edge import whole_file
 
 Remembered: TypeAlias = Mapping[str, tuple[str, str]]
 """Link id -> (state, cause)."""
@@ -39,11 +40,8 @@ def write(path: Path, links: Remembered) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    beside = path.with_suffix(".new")
     with contextlib.suppress(OSError):
-        beside.touch(mode=0o600)
-        beside.write_text(text)
-        beside.replace(path)
+        whole_file.replace(path, text, synced=False)
 
 
 def read_learned(path: Path) -> dict[str, Learned]:

@@ -7,12 +7,12 @@ damaged means that nothing was done: then a step is said again, and a link prove
 
 import contextlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from gateway.core.instant import Wall
+from gateway.edge import whole_file
 
 FILE: Final = "maintenance.json"
 BYTES_MAX: Final = 1 << 20
@@ -32,10 +32,5 @@ def read(state_dir: Path) -> tuple[frozenset[str], dict[str, Wall]]:
 def write(state_dir: Path, done: frozenset[str], passed: Mapping[str, Wall]) -> None:
     """Keep both; a disk without room costs what a restart then says twice."""
     text = json.dumps({"done": sorted(done), "passed": dict(passed)})
-    beside = state_dir / f"{FILE}.new"
     with contextlib.suppress(OSError):
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(state_dir / FILE)
+        whole_file.replace(state_dir / FILE, text)

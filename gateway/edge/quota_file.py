@@ -10,7 +10,6 @@ begins from the carrier's figure, or is not ``whole``, and ``/status`` says so.
 import asyncio
 import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Final
 
 from gateway.core.instant import Wall
 from gateway.core.quota import USES, Reading, Used
+from gateway.edge import whole_file
 
 BYTES_MAX: Final = 1 << 20
 
@@ -58,11 +58,5 @@ async def write(path: Path, links: Mapping[str, Used]) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    beside = path.with_suffix(".new")
     with contextlib.suppress(OSError):
-        beside.touch(mode=0o600)
-        with beside.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        whole_file.replace(path, text)

@@ -6,7 +6,6 @@ the surgery was not ready last Tuesday finds it here.
 
 import contextlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 from gateway.core.instant import Wall
 from gateway.core.readiness import Check, Found, Report
+from gateway.edge import whole_file
 
 FILE: Final = "readiness.json"
 BYTES_MAX: Final = 16 << 20
@@ -26,13 +26,8 @@ def keep(state_dir: Path, report: Report, sign: Callable[[bytes], str] | None = 
     """Add ``report``; a full disk costs the record only."""
     text = json.dumps(asdict(report), sort_keys=True)
     whole = [*_read(state_dir), {"report": text, "signature": sign(text.encode()) if sign else ""}]
-    beside = state_dir / f"{FILE}.new"
     with contextlib.suppress(OSError):
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-            json.dump(whole[-KEPT:], out)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(state_dir / FILE)
+        whole_file.replace(state_dir / FILE, json.dumps(whole[-KEPT:]))
 
 
 def last(state_dir: Path) -> Report | None:
