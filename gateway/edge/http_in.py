@@ -34,6 +34,8 @@ from gateway.edge.http_upload import BODY_BROKEN, BODY_TOO_LARGE, Upload
 from gateway.edge.tunnel import listening_socket
 from gateway.ports import Clock
 
+BACKLOG_LEAST: Final = 128
+
 UNKNOWN_UPSTREAM: Final = Refusal(404, "not-found", "No such upstream for this practice.")
 TOO_MANY: Final = Refusal(
     503, "throttled", "Too many requests at once.", headers=(("Retry-After", "1"),)
@@ -175,9 +177,12 @@ class Door:
         )  # fmt: skip
         self._server = Server(self._handle, rules)
         handshake_s = self._settings.head_s if context else None
+        # All who may connect may wait: asyncio's 100 are full after a stall of a second at 100
+        # requests a second, and a SYN that is dropped comes again after 1, 3 and 7 s.
         self._listener = await loop.create_server(
-            self._server, sock=sock, ssl=context, ssl_handshake_timeout=handshake_s
-        )
+            self._server, sock=sock, ssl=context, ssl_handshake_timeout=handshake_s,
+            backlog=max(BACKLOG_LEAST, self._settings.connections_max),
+        )  # fmt: skip
 
     async def drain(self, seconds: float) -> None:
         """Stop accepting, let what is in flight finish for at most ``seconds``, then close."""

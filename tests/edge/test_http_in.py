@@ -7,7 +7,11 @@ answer, the fate of what follows, and all that reached ``serve`` are checked.
 import asyncio
 import json
 import logging
+import select
+import socket
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 
@@ -195,6 +199,24 @@ async def test_a_read_whose_client_hangs_up_gives_its_place_back_and_a_write_kee
         await asyncio.sleep(0.1)
         assert gateway.door.in_flight(ODS) == 0
         assert [noted.fault for noted in gateway.noted] == []
+
+
+async def test_who_comes_while_the_loop_stands_still_waits_in_line_and_not_for_a_second_syn(
+        ) -> None:
+    async with opened(settings=QUICK) as gateway:
+        with ExitStack() as stack:
+            waiting = [stack.enter_context(socket.socket()) for _ in range(400)]
+            for each in waiting:
+                each.setblocking(False)
+                each.connect_ex(("127.0.0.1", gateway.door.port))
+            watch, done, until = select.poll(), set[int](), time.monotonic() + 0.5
+            for each in waiting:
+                watch.register(each, select.POLLOUT)
+            while len(done) < len(waiting) and time.monotonic() < until:  # nobody accepts
+                for handle, _ in watch.poll(50):
+                    watch.unregister(handle)
+                    done.add(handle)
+            assert len(done) == len(waiting)
 
 
 async def test_who_has_no_credential_and_never_ends_makes_room_for_who_has_one() -> None:
