@@ -375,7 +375,8 @@ class Circumstances:
     ``windowed``: a maintenance window binds it. ``alone``: no other link is steady (``STEADY``).
     ``costly``: another link serves some class better. ``locked``: failback waits for the end of a
     window, or for a readiness run. ``may_pin``: the link has a probe that can show a pinned
-    certificate. ``rolled_back``: its ramp was rolled back.
+    certificate. ``rolled_back``: its ramp was rolled back. ``unproven``: an upstream whose canary
+    another link brings has not been reached over this one since its probation began.
     """
 
     windowed: bool = False
@@ -384,6 +385,7 @@ class Circumstances:
     locked: bool = False
     may_pin: bool = False
     rolled_back: bool = False
+    unproven: bool = False
 
 
 def news_of(memory: LinkMemory, reading: Reading, around: Circumstances, rules: LinkRules,
@@ -450,7 +452,7 @@ def _good_news(memory: LinkMemory, reading: Reading, around: Circumstances, rule
             return "HEALED" if fresh and reading.in_row >= rules.heal_successes else None
         case "PROBATION":
             held = clean_s >= memory.hold_s(rules, now) and reading.good_hold
-            return "HELD" if held and not around.locked else None
+            return "HELD" if held and not around.locked and not around.unproven else None
         case "QUARANTINED":
             signed = reading.signed is not None and reading.signed > memory.since
             pinned = reading.pinned is not None and reading.pinned > memory.since

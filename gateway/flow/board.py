@@ -9,7 +9,7 @@ It decides nothing and never waits.
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from itertools import count
+from itertools import count, islice
 from types import MappingProxyType
 from typing import Final
 
@@ -23,6 +23,7 @@ from gateway.core.instant import Mono
 from gateway.core.judgement import Judgement
 from gateway.core.likelihood import WINDOW_PRIOR
 from gateway.core.link import (
+    CARRIES,
     STEADY,
     UNPROVED,
     Circumstances,
@@ -46,6 +47,7 @@ from gateway.core.mode import (
 from gateway.core.pack import Traffic
 from gateway.core.proof import PathProof, PathProofs, Proofs
 from gateway.core.route import (
+    PROOF_S,
     Situation,
     Standing,
     Switched,
@@ -58,7 +60,6 @@ from gateway.core.route import (
 from gateway.core.silence import Learned
 from gateway.core.steer import Completion, Reach, SteerRules
 from gateway.core.verdict import (
-    PathReading,
     Verdict,
     VerdictKind,
 )
@@ -86,8 +87,12 @@ EPISODE_S: Final = 1.0
 UNKNOWN_BYTES: Final = 65_536
 """A reply of a size that nothing is known of: what steering calls small."""
 
-NO_READING: Final = PathReading()
 NEVER: Final = Mono(float("-inf"))
+
+UNPROVEN_MOST: Final = 3
+UNPROVEN_MOST_S: Final = 600.0
+"""The canaries of so many upstreams must come over a link before its hold ends (links.md section
+7), within ten minutes: a canary that is never sent must not keep a practice on its SIM."""
 
 FRESH_S: Final = 1.0
 """A standing is made anew at least this often: proofs age and hedges learn without an event."""
@@ -152,6 +157,7 @@ class Board:
         self._episodes: Counter[str] = Counter()
         self._episode_at = dict.fromkeys(self._detectors, now)
         self._left: frozenset[str] = frozenset()
+        self._canaried: dict[tuple[str, str], Mono] = {}
         self._browned_at: dict[str, Mono] = {}
         self._troubled = dict.fromkeys(self._detectors, False)
         self._distrusted: frozenset[str] = frozenset()
@@ -181,6 +187,7 @@ class Board:
         self._box.saw(sample, self._clock.now())
         if sample.layer == "http" and sample.ok and not sample.anchor:
             self._shown.saw(sample.link, sample.target, sample.at)
+            self._canaried[sample.link, sample.target] = sample.at
         is_news = self._judgement.see(sample)
         is_news = detector.see(sample) or is_news
         urgent = sample.layer == "carrier" and not sample.ok  # it moves within 50 ms
@@ -501,7 +508,23 @@ class Board:
         return Circumstances(windowed, alone(link, memories, STEADY),
                              self._course.is_costly(link),
                              locked=windowed or link in self._distrusted,
-                             rolled_back=self._course.is_rolled_back(link))
+                             rolled_back=self._course.is_rolled_back(link),
+                             unproven=self._is_unproven(link))
+
+    def _is_unproven(self, link: str) -> bool:
+        """Whether one of the first upstreams, whose canary comes over another link that carries,
+        was not reached over this one since its probation began; not where a verdict says why."""
+        memory, now = self._detectors[link].memory, self._clock.now()
+        if memory.state != "PROBATION" or now - memory.since >= UNPROVEN_MOST_S:
+            return False
+        others = [other for other, state in self._states().items()
+                  if other != link and state in CARRIES]
+        return any(
+            self._canaried.get((link, upstream), NEVER) < memory.since
+            and any(now - self._canaried.get((other, upstream), NEVER) < PROOF_S
+                    for other in others)
+            and link not in self._judgement.faulty(upstream) and not self._is_down(upstream)
+            for upstream in islice(self._upstreams, UNPROVEN_MOST))
 
     def _look(self, now: Mono) -> Look:
         """What the course of traffic depends on beside what it was told."""

@@ -724,6 +724,63 @@ async def test_no_read_is_the_one_that_tries_a_path_with_a_wrong_certificate_aga
         assert it.board.standing(TENANT, "bars").links[0] == "fibre"
 
 
+def canary(it: Watched, link: str, upstream: str) -> None:
+    """One canary just came back over ``link``."""
+    now = it.clock.now()
+    it.board.see(Sample(link, upstream, "http", True, now, now, rtt_ms=20.0))
+
+
+async def probation(it: Watched) -> None:
+    await it.world.apply(Cut("fibre"))
+    await it.clock.advance(5.0)
+    await it.world.apply(Heal("fibre"))
+    await it.clock.advance(5.0)
+    assert it.board.state("fibre").state == "PROBATION"
+
+
+async def test_a_hold_does_not_end_before_the_canaries_came_over_the_link_too() -> None:
+    async with watched(upstreams=("gpc", "bars", "pds", "mesh")) as it:
+        for upstream in ("gpc", "bars", "mesh"):
+            canary(it, "sim", upstream)
+        canary(it, "fibre", "gpc")  # before it died
+        await probation(it)
+        await it.clock.advance(120.0)
+        assert it.board.state("fibre").state == "PROBATION"
+        canary(it, "fibre", "gpc")
+        await it.clock.advance(2.0)
+        assert it.board.state("fibre").state == "PROBATION", "one of two"
+        canary(it, "fibre", "bars")
+        await it.clock.advance(2.0)
+        assert it.board.state("fibre").state == "UP", "nobody brings pds, and mesh is the fourth"
+
+
+async def test_a_canary_that_never_comes_keeps_no_link_out_for_ever() -> None:
+    async with watched() as it:
+        canary(it, "sim", "gpc")
+        await probation(it)
+        await it.clock.advance(590.0)
+        assert it.board.state("fibre").state == "PROBATION"
+        await it.clock.advance(10.0)
+        assert it.board.state("fibre").state == "UP"
+
+
+async def test_a_path_whose_fault_is_named_keeps_its_link_out_no_longer() -> None:
+    async with watched() as it:
+        canary(it, "sim", "gpc")
+        await probation(it)
+        await it.clock.advance(60.0)
+        for _ in range(4):
+            sent_at = it.clock.now()
+            await it.clock.advance(1.0)
+            it.board.see(Sample("fibre", "gpc", "request", False, sent_at, it.clock.now(),
+                                detail="reset"))
+            canary(it, "sim", "gpc")
+        await it.clock.advance(3.0)
+        assert ("ROUTE_FAULT", "fibre", "gpc", False) in it.judged()
+        await it.clock.advance(60.0)
+        assert it.board.state("fibre").state == "UP"
+
+
 async def test_where_no_canary_looks_the_anchors_alone_let_a_link_come_back() -> None:
     async with watched(upstreams=("gpc", "bars")) as it:
         for upstream in ("gpc", "bars"):
