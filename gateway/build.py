@@ -124,11 +124,6 @@ DIAL_S: Final = 2.0
 METERED_KEEP_ALIVE_S: Final = 60
 """MQTT keep-alive on a metered link: every 20 s would cost 1 MB a month for nothing."""
 
-HEADER_BYTES: Final = 52
-"""IPv4 and TCP with time stamps: what a segment needs beside its bytes."""
-MSS_LEAST: Final = 536
-"""RFC 9293 section 3.7.1: what every host must take."""
-
 FIRST_LOOK_S: Final = 1.0
 """How long a start waits at most for its preferred link: echo, handshake and fixed page are three
 round trips of it."""
@@ -541,7 +536,7 @@ class Gateway:
                 "found": [each.code for each in report.found]})
             readiness_file.keep(config.state_dir, report, sign)
             self._tell(readiness_told(report))
-            self._maintenance.passed(passed)
+            self._maintenance.passed(passed, report.at)
             self._window_news()
 
         return Readiness(self._board, trials, tuple(each.id for each in config.upstreams),
@@ -636,8 +631,7 @@ class Gateway:
         """Keep TCP segments on a link with an MTU hole below what passes, until it is gone."""
         sender = self._senders[judged.verdict.link]
         passes = float(dict(judged.verdict.evidence).get("passes_bytes", 0))
-        sender.dialler.mss_cap = None if judged.over else max(
-            MSS_LEAST, int(passes) - HEADER_BYTES)
+        sender.dialler.packet_cap = None if judged.over else int(passes)
         sender.renew()  # connections made before would still send segments that are lost
 
     def _link_lost(self, link: str) -> None:

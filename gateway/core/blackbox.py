@@ -136,6 +136,7 @@ class Recording:
     names: tuple[str, ...]
     chunks: tuple[Chunk, ...]
     open: Mapping[str, tuple[Asked, ...]]
+    provable: tuple[str, ...] = ()
 
     @property
     def begins(self) -> Mono:
@@ -179,12 +180,13 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What all recordings of one run have in common."""
+    """What all recordings of one run have in common; ``provable`` are upstreams with a canary."""
 
     links: tuple[Link, ...]
     upstreams: tuple[str, ...]
     rules: LinkRules
     extra_s: float = 0.0
+    provable: tuple[str, ...] = ()
 
 
 class BlackBox:
@@ -277,7 +279,8 @@ class BlackBox:
         begun = [n for n, chunk in enumerate(whole) if chunk.begins <= from_s]
         site = self._site
         return Recording(told, site.rules, site.links, site.upstreams, site.extra_s,
-                         tuple(self._names), tuple(whole[begun[-1] if begun else 0:]), still)
+                         tuple(self._names), tuple(whole[begun[-1] if begun else 0:]), still,
+                         site.provable)
 
     def _begin(self, now: Mono) -> None:
         self._chunks.append(Chunk(now, self._frames(), bytearray()))
@@ -322,6 +325,7 @@ def to_bytes(recording: Recording) -> bytes:
         "rules": as_json(recording.rules),
         "links": [link_as_json(link) for link in recording.links],
         "upstreams": recording.upstreams,
+        "provable": recording.provable,
         "extra_s": recording.extra_s,
         "names": recording.names,
         "open": as_json(recording.open),
@@ -353,7 +357,7 @@ def from_bytes(told: bytes) -> Recording:
             tuple(link_of(link) for link in tree["links"]), tuple(tree["upstreams"]),
             tree["extra_s"], tuple(tree["names"]), tuple(chunks),
             {link: tuple(Asked(**each) for each in asked)
-             for link, asked in tree["open"].items()})
+             for link, asked in tree["open"].items()}, tuple(tree.get("provable", ())))
     except (KeyError, TypeError, IndexError, AttributeError) as wrong:
         raise ValueError("not a recording of the black box") from wrong
 

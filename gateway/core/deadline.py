@@ -8,6 +8,7 @@ client says: it would only become an outcome that nobody knows. ``Retry-After`` 
 
 import re
 from collections.abc import Iterable
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 from gateway.core.message import Headers, Reply, every
@@ -46,9 +47,20 @@ def patience_s(headers: Headers, is_read: bool, usual_s: float) -> float:
 def rest_s(reply: Reply) -> float:
     """Return for how long an upstream asked to be left alone, 0 where it did not.
 
-    A date is not obeyed: its clock may not be ours, and seconds are what APIs send.
+    A date is taken from the reply's own ``Date``: its clock may not be ours.
     """
     if reply.status not in (429, 503):
         return 0.0
     said = (reply.header("Retry-After") or "").strip()
-    return min(float(said), REST_MOST_S) if _SECONDS.fullmatch(said) else 0.0
+    if _SECONDS.fullmatch(said):
+        return min(float(said), REST_MOST_S)
+    until, now = _date_s(said), _date_s(reply.header("Date") or "")
+    return min(max(0.0, until - now), REST_MOST_S) if until and now else 0.0
+
+
+def _date_s(said: str) -> float:
+    """Seconds since 1970 of an HTTP date (RFC 9110 section 5.6.7), 0 where it is none."""
+    try:
+        return parsedate_to_datetime(said.strip()).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return 0.0

@@ -36,8 +36,9 @@ DATAGRAM_BYTES_MAX: Final = 1472
 """What IPv4 leaves of an Ethernet frame: longer datagrams are nobody's question."""
 IPV4_UDP_BYTES: Final = 28
 IPV6_UDP_BYTES: Final = 48
-LADDER: Final = (64, 1200, 1400, 1472)
-"""Bytes on the wire of each rung, IP header included (links.md section 3)."""
+LADDER: Final = (64, 1200, 1400, 1472, 1500)
+"""Bytes on the wire of each rung, IP header included: those of links.md section 3, and a whole
+Ethernet frame's, without which a hole as PPPoE's (1492) or GRE's (1476) makes would be missed."""
 WINDOW: Final = 64
 """Questions that a reply tells of: 16 s of them at 250 ms."""
 

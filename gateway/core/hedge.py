@@ -19,6 +19,7 @@ Rule 8: a 401, 403 or 407 over a link without proof is evidence about that path 
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
+from gateway.core.deadline import rest_s
 from gateway.core.gate import Progress
 from gateway.core.instant import Mono
 from gateway.core.message import Arrived, Cause, NeverLeft, NoAnswer, Outcome
@@ -273,7 +274,7 @@ def _next(race: Race, under_way: tuple[Attempt, ...], now: Mono) -> tuple[str, M
         return (race.usable[0], now) if race.usable else ("", now)
     if race.plan.once and any(not isinstance(a.outcome, NeverLeft) for a in race.attempts):
         return "", now
-    if under_way and not race.plan.is_read:
+    if under_way and (not race.plan.is_read or any(map(_asks_for_rest, race.attempts))):
         return "", now
     tried = [attempt.link for attempt in race.attempts]
     # Our own limit on one link is no reason to spend another's bytes: it means a slow upstream.
@@ -291,6 +292,13 @@ def _next(race: Race, under_way: tuple[Attempt, ...], now: Mono) -> tuple[str, M
     if fresh:
         return fresh, now
     return _second_round(race, tried, now)
+
+
+def _asks_for_rest(attempt: Attempt) -> bool:
+    """Whether it was answered that the upstream wants to be left alone: nobody hedges around that,
+    over a third link either (links.md section 8)."""
+    outcome = attempt.outcome
+    return isinstance(outcome, Arrived) and rest_s(outcome.reply) > 0.0
 
 
 def _is_busy(outcome: Outcome | None) -> bool:

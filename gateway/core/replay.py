@@ -143,7 +143,7 @@ class _Replay:
             turned = detector.judge(around, self._stalls, now, prior, foreign)
             if turned is not None:
                 self._turns.append(turned)
-        provable = frozenset(self._recording.upstreams)
+        provable = frozenset(self._recording.provable)
         self._verdicts += self._judgement.judge(self._detectors, provable, now)
 
 

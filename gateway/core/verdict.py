@@ -60,6 +60,10 @@ UNWELL: Final = frozenset({"502", "503", "504"})
 """Statuses by which an upstream says that it cannot serve (design 5.2)."""
 
 WRONG_CONTENT: Final = frozenset({"not_the_api", "content"})
+TOO_LONG: Final = "too_long"
+"""A rung longer than the kernel knows to pass (its device's MTU, or the path's as a router told
+it): TCP keeps below that by itself, so it is neither a hole nor a sign that there is none."""
+
 ANSWERED: Final = UNWELL | WRONG_CONTENT
 """Failures that came as an answer: no gap of the link explains them."""
 
@@ -532,12 +536,16 @@ LARGE_RUNG: Final = 1400
 def _mtu_hole(old: Mapping[VerdictKind, Verdict], link: str, rungs: Mapping[int, Sample],
               now: Mono) -> Verdict | None:
     small = [s for size, s in rungs.items() if size <= SMALL_RUNG]
-    lost = [size for size, s in rungs.items() if size >= LARGE_RUNG and not s.ok]
-    if not lost or not any(s.ok for s in small):
+    lost = [size for size, s in rungs.items()
+            if size > SMALL_RUNG and not s.ok and s.detail != TOO_LONG]
+    if not any(size >= LARGE_RUNG for size in lost) or not any(s.ok for s in small):
         return None
-    passing = max((size for size, s in rungs.items() if s.ok), default=0)
-    return old.get("MTU_HOLE") or Verdict("MTU_HOLE", link, "", now, (
-        ("passes_bytes", passing), ("lost_bytes", min(lost))))
+    passing = max((size for size, s in rungs.items() if s.ok and size < min(lost)), default=0)
+    figures = (("passes_bytes", passing), ("lost_bytes", min(lost)))
+    standing = old.get("MTU_HOLE")
+    if standing is not None and standing.evidence == figures:
+        return standing
+    return Verdict("MTU_HOLE", link, "", now, figures)  # another hole is told: the cap follows it
 
 
 def _brown_out(old: Mapping[VerdictKind, Verdict], link: str, sums: Sums, now: Mono
@@ -568,10 +576,12 @@ def _intercepted(old: Mapping[VerdictKind, Verdict], link: str, on_paths: tuple[
 
 def changes(before: tuple[Verdict, ...], after: tuple[Verdict, ...], now: Mono
             ) -> tuple[Judged, ...]:
-    """Return what to say: each verdict once when it is reached, once when it is over."""
-    names = {(v.kind, v.link, v.upstream) for v in before}
-    left = {(v.kind, v.link, v.upstream) for v in after}
+    """Return what to say: each verdict once when it is reached, once when it is over. One that is
+    reached anew, with other figures, is both."""
+    names = {(v.kind, v.link, v.upstream, v.since) for v in before}
+    left = {(v.kind, v.link, v.upstream, v.since) for v in after}
     over = [Judged(v, True, now, now - v.since) for v in before
-            if (v.kind, v.link, v.upstream) not in left]
-    new = [Judged(v, False, now) for v in after if (v.kind, v.link, v.upstream) not in names]
+            if (v.kind, v.link, v.upstream, v.since) not in left]
+    new = [Judged(v, False, now) for v in after
+           if (v.kind, v.link, v.upstream, v.since) not in names]
     return (*over, *new)

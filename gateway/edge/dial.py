@@ -20,6 +20,9 @@ from aiohttp.abc import ResolveResult
 
 from gateway.core.link import Link
 
+HEADERS: Final = {socket.AF_INET: (52, 536), socket.AF_INET6: (72, 1220)}
+"""IP and TCP with time stamps: what a packet has beside a segment's bytes; and the least segment
+that every host must take (RFC 9293 section 3.7.1, RFC 8200 section 5)."""
 KEEPALIVE_S: Final = 1
 KEEPALIVE_IDLE_METERED_S: Final = 300
 KEEPALIVE_PROBES: Final = 3
@@ -54,14 +57,14 @@ class Resolver(Protocol):
 class Dialler:
     """Makes sockets for ``link``; must be made inside the running loop.
 
-    ``mss_cap`` is the most bytes of a TCP segment on sockets made from now on, both ways; None
+    ``packet_cap`` is the most bytes of a packet on TCP sockets made from now on, both ways; None
     leaves it to the kernel. It is set where the link swallows large packets (MTU_HOLE).
     """
 
     def __init__(self, link: Link, resolver: Resolver) -> None:
         self._link, self._resolver = link, resolver
         self._loop = asyncio.get_running_loop()
-        self.mss_cap: int | None = None
+        self.packet_cap: int | None = None
 
     def make_socket(self, info: AddrInfo) -> socket.socket:
         """Return a non-blocking socket for the address ``info``, bound to the link.
@@ -74,7 +77,7 @@ class Dialler:
         try:
             made.setblocking(False)
             self._bind(made, family)
-            self._tune(made)
+            self._tune(made, family)
         except OSError:
             made.close()
             raise
@@ -111,7 +114,7 @@ class Dialler:
         made.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
         made.bind((link.source, 0))
 
-    def _tune(self, made: socket.socket) -> None:
+    def _tune(self, made: socket.socket, family: socket.AddressFamily) -> None:
         tcp = socket.IPPROTO_TCP
         made.setsockopt(tcp, socket.TCP_NODELAY, 1)
         made.setsockopt(tcp, socket.TCP_USER_TIMEOUT, self._link.tcp_user_timeout_ms)
@@ -119,8 +122,9 @@ class Dialler:
         made.setsockopt(tcp, socket.TCP_KEEPIDLE, KEEPALIVE_S)
         made.setsockopt(tcp, socket.TCP_KEEPINTVL, KEEPALIVE_S)
         made.setsockopt(tcp, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
-        if self.mss_cap is not None:  # before the connect: our SYN tells the peer to keep to it
-            made.setsockopt(tcp, socket.TCP_MAXSEG, self.mss_cap)
+        if self.packet_cap is not None:  # before the connect: our SYN tells the peer to keep to it
+            headers, least = HEADERS[family]
+            made.setsockopt(tcp, socket.TCP_MAXSEG, max(least, self.packet_cap - headers))
 
     def rest(self, transport: asyncio.BaseTransport | None, idle: bool) -> None:
         """Space the keepalives for a pooled connection (``idle``) or for one at work."""

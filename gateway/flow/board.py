@@ -135,7 +135,7 @@ class Board:
             for link in self._preferred}
         self._judgement = Judgement(self._upstreams, rules)
         site = Site(tuple(self._links[link] for link in self._preferred), tuple(upstreams), rules,
-                    rules.site_jitter_s * jitter)
+                    rules.site_jitter_s * jitter, tuple(sorted(provable or ())))
         self._recorded = recorded
         self._box = BlackBox(site, self._frames, now)
         self._tokens = count()
@@ -223,8 +223,6 @@ class Board:
         now = self._clock.now()
         if 200 <= status < 300:
             self._shown.saw(link, upstream, now)
-            if self._rests.pop((tenant, upstream), None) is not None:
-                self._standings.clear()
         if self._proofs.saw(tenant, upstream, root, link, status, serial, now):
             self._standings.clear()
 
@@ -237,7 +235,8 @@ class Board:
 
     def rest(self, tenant: str, upstream: str, seconds: float) -> None:
         """Take in that ``upstream`` asked one practice to leave it alone: no hedge and no trial of
-        theirs meanwhile, or until it serves them again."""
+        theirs meanwhile. That it serves one of their requests lifts nothing: a limit on their rate
+        lets most of them pass."""
         until, key = Mono(self._clock.now() + seconds), (tenant, upstream)
         self._rests[key] = max(self._rests.get(key, until), until)
         self._standings.clear()
@@ -327,7 +326,7 @@ class Board:
         if standing is None:
             standing = self._standings[key] = self._stand(
                 tenant, upstream, pinned, root, behind, now)
-        if self._course.doubles(standing.links, upstream, traffic, route):
+        if self._course.doubles(standing.links, upstream, traffic, route, serial):
             standing = replace(standing, double=True)
         if not asking:
             return standing
@@ -513,9 +512,11 @@ class Board:
 
     def _is_unproven(self, link: str) -> bool:
         """Whether one of the first upstreams, whose canary comes over another link that carries,
-        was not reached over this one since its probation began; not where a verdict says why."""
+        was not reached over this one since its probation began; not where a verdict says why, nor
+        where it had not been dead: after work a readiness run says it, after a rollback reads."""
         memory, now = self._detectors[link].memory, self._clock.now()
-        if memory.state != "PROBATION" or now - memory.since >= UNPROVEN_MOST_S:
+        if memory.state != "PROBATION" or now - memory.since >= UNPROVEN_MOST_S or (
+                memory.cause in ("MAINTENANCE", "ROLLED_BACK")):
             return False
         others = [other for other, state in self._states().items()
                   if other != link and state in CARRIES]

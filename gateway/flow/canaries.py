@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from gateway.core.cadence import Ask, CadenceRules, Pace, every_s
 from gateway.core.canary import Found, judged
+from gateway.core.deadline import rest_s
 from gateway.core.instant import Mono
 from gateway.core.link import LinkMemory, LinkRules, Sample
 from gateway.core.message import Arrived, Outbound, Streamed
@@ -50,7 +51,8 @@ class Board(Protocol):
 
 @dataclass(slots=True)
 class _Path:
-    """One path, and when it was asked last. ``jitter`` is drawn anew each time."""
+    """One path, and when it was asked last. ``jitter`` is drawn anew each time; the upstream asked
+    to be left alone over it until ``rests``."""
 
     link: str
     upstream: str
@@ -60,6 +62,7 @@ class _Path:
     asked: Mono | None = None
     epoch: int = -1
     found: Found = field(default="proved")
+    rests: Mono | None = None
 
 
 class Canaries:
@@ -100,6 +103,8 @@ class Canaries:
         memory = self._board.state(path.link)
         if memory.state in NOT_ASKED and memory.cause != "TLS_INTERCEPT":
             return False
+        if path.rests is not None and self._clock.now() < path.rests:
+            return False
         if path.asked is None or (memory.epoch != path.epoch and path.found == "proved"):
             return True
         pace = self._board.pace(path.link)
@@ -119,6 +124,8 @@ class Canaries:
         self._board.counted(path.link, "canary")
         outcome = await self._senders[path.link].send(path.outbound)
         path.found = judged(path.pack, outcome)
+        if isinstance(outcome, Arrived):
+            path.rests = Mono(self._clock.now() + rest_s(outcome.reply))
         if isinstance(outcome, Arrived) and isinstance(outcome.reply.body, Streamed):
             outcome.reply.body.close()
         if path.found in ("proved", "foreign"):  # of all else the send itself has told

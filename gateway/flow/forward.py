@@ -95,26 +95,30 @@ class Forwarder:
     ) -> Won | Lost:
         race = begin(question.plan, self._clock.now())
         tasks: list[asyncio.Task[None]] = []
-        while True:
-            match decide(race, self._clock.now()):
-                case Start(link, sort):
-                    if not self._may(race, question, link, sort):
-                        race = race.refused(sort, self._clock.now())
-                        continue
-                    sending = self._send(len(tasks), link, question, news)
-                    tasks.append(group.create_task(sending))
-                    race = race.started(link, self._clock.now(), sort)
-                case Wait(until):
-                    heard = await self._hear(group, news, until)
-                    race = self._told(race, question.facts, heard, pinned)
-                case Peek():
-                    race = race.peeked(await peek(), self._clock.now())
-                case Won() | Lost() as end:
-                    for task in tasks:
-                        task.cancel()
-                    _close_losers(race, end)
-                    self._tell_ends(race, end, question.facts)
-                    return end
+        try:
+            while True:
+                match decide(race, self._clock.now()):
+                    case Start(link, sort):
+                        if not self._may(race, question, link, sort):
+                            race = race.refused(sort, self._clock.now())
+                            continue
+                        sending = self._send(len(tasks), link, question, news)
+                        tasks.append(group.create_task(sending))
+                        race = race.started(link, self._clock.now(), sort)
+                    case Wait(until):
+                        heard = await self._hear(group, news, until)
+                        race = self._told(race, question.facts, heard, pinned)
+                    case Peek():
+                        race = race.peeked(await peek(), self._clock.now())
+                    case Won() | Lost() as end:
+                        for task in tasks:
+                            task.cancel()
+                        _close_losers(race, end)
+                        self._tell_ends(race, end, question.facts)
+                        return end
+        except asyncio.CancelledError:  # its client has left: nobody reads what has come
+            _close_losers(race, None)
+            raise
 
     def _may(self, race: Race, question: Forward, link: str, sort: Sort) -> bool:
         """Whether the budget allows a send of that sort; what it allows is spent."""
@@ -198,7 +202,7 @@ class Forwarder:
         return race.told(unbarred(facts, standing.links), dead, standing.mute)
 
 
-def _close_losers(race: Race, end: Won | Lost) -> None:
+def _close_losers(race: Race, end: Won | Lost | None) -> None:
     won = end.arrived if isinstance(end, Won) else None
     for number, attempt in enumerate(race.attempts):
         if attempt.outcome is not None and attempt.outcome is not won:

@@ -161,9 +161,10 @@ class Maintenance:
                 self._done = still(self._done, plan.windows)
             self._keep(self._done, self._passed)
 
-    def passed(self, links: Collection[str]) -> None:
-        """Take in the links that passed a readiness run just now: they are trusted again."""
-        self._passed.update(dict.fromkeys(links, self._clock.wall()))
+    def passed(self, links: Collection[str], at: Wall) -> None:
+        """Take in the links that passed a readiness run begun ``at``: they are trusted again,
+        unless it began before their work was over."""
+        self._passed.update(dict.fromkeys(links, at))
         self._keep(self._done, self._passed)
         self.look()
 

@@ -5,7 +5,7 @@ beside each other, what is about one link one after another, so that a SIM is no
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, Protocol
 
 from gateway.core.echo import LADDER
@@ -35,6 +35,7 @@ class Board(Protocol):
     """Who is told what was seen on the way."""
 
     def see(self, sample: Sample) -> None: ...
+    def climbed(self, rungs: Iterable[Sample]) -> None: ...
 
 
 class Device(Protocol):
@@ -109,8 +110,9 @@ class Readiness:
         trial = self._trials[link]
         echoes = await trial.echoes()
         rungs = await trial.ladder(LADDER)
-        for sample in (*echoes, *rungs):
+        for sample in echoes:
             self._board.see(sample)
+        self._board.climbed(rungs)
         found = [Check("echo", link, "", heard(echoes)), Check("size", link, "", climbed(rungs))]
         for upstream in self._upstreams:
             found.append(Check("dns", link, upstream, await trial.names(upstream)))

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -97,7 +98,8 @@ def test_a_link_that_fails_one_read_in_ten_is_left_again_and_its_episode_counted
     assert it.returning() == frozenset()
     it.turned(turned("fibre", "UP", "PROBATION", 41, "ROLLED_BACK"), LOOK)
     assert not it.is_rolled_back("fibre")
-    assert it.look(LOOK, at(42)) == ()
+    assert all(isinstance(each, ClassMoved) and each.back for each in it.look(LOOK, at(42)))
+    assert it.look(LOOK, at(43)) == ()
 
 
 def test_a_link_that_is_slower_by_half_is_left_again() -> None:
@@ -148,6 +150,26 @@ def test_in_surgery_a_busy_practice_stays_on_its_healthy_backup_until_a_quiet_mi
     assert [ramp.stage for ramp in it.ramps()] != ["WAITING"]
 
 
+def test_what_left_a_link_that_died_comes_back_with_its_ramp_and_not_at_a_stroke() -> None:
+    it = course()
+    run(it, 0, 60, load=20)
+    run(it, 60, 70, LOSSY, load=20, fails=frozenset({"fibre"}))
+    assert it.behind("gpc", "read", "slots", 1) == {"fibre"}
+    dead: dict[str, LinkState] = {"fibre": "DOWN", "sim": "UP"}
+    it.turned(turned("fibre", "IMPAIRED", "DOWN", 70, "BLACKHOLE"), LOOK)
+    told = run(it, 70, 130, replace(LOOK, states=dead), load=20)
+    assert {(each.kind, each.before, each.after, each.back) for each in told
+            if isinstance(each, ClassMoved)} == {
+        ("small", "fibre", "fibre", True), ("booking", "fibre", "fibre", True)}
+    back_from_the_dead(it, 130)
+    run(it, 130, 145, replace(LOOK, warm=("fibre",)), load=20)
+    shares = [sum(not it.behind("gpc", "read", "slots", n) for n in range(100))]
+    run(it, 145, 200, replace(LOOK, warm=("fibre",)), load=20)
+    shares.append(sum(not it.behind("gpc", "read", "slots", n) for n in range(100)))
+    assert 1 <= shares[0] <= 12
+    assert shares[1] == 100
+
+
 def test_a_backup_that_a_brown_out_filled_is_cleared_when_the_classes_are_back() -> None:
     it = course()
     run(it, 0, 60, load=20)
@@ -193,6 +215,26 @@ def test_small_reads_leave_a_lossy_link_although_being_doubled_they_hide_its_los
     moves = [each for each in told if isinstance(each, ClassMoved)]
     assert [(each.kind, each.cause) for each in moves] == [
         ("small", "BROWNOUT"), ("booking", "BROWNOUT")]
+
+
+def test_one_read_in_four_is_not_doubled_so_that_loss_shows_and_its_class_leaves() -> None:
+    it = course()
+    run(it, 0, 60, load=100)
+    told, dice, doubled = list[Told](), Random(4), 0
+    for number in range(500):
+        now, lost = 60 + number / 100, dice.random() < 0.2
+        both = it.doubles(BOTH, "gpc", "read", "slots", number)
+        doubled += both
+        if not both:  # the first of two that left together says nothing: see ``completions``
+            it.completed("fibre", "gpc", "read", "slots", Completion(
+                at(now), 0.1 if lost else 0.02, not lost, 2000))
+        if both or lost:
+            it.completed("sim", "gpc", "read", "slots", Completion(at(now), 0.02, True, 2000))
+        told += it.look(LOOK, at(now))
+    assert doubled > 200
+    moves = [each for each in told if isinstance(each, ClassMoved)]
+    assert [each.kind for each in moves] == ["small", "booking"]
+    assert moves[0].at < at(64)
 
 
 def test_a_lossy_link_without_echoes_is_left_within_five_seconds_by_what_its_sends_say() -> None:
@@ -320,13 +362,13 @@ def test_large_reads_stay_where_small_ones_leave() -> None:
 def test_a_read_is_doubled_only_while_its_own_link_works_badly() -> None:
     it = course()
     run(it, 0, 1, load=100)
-    assert not it.doubles(BOTH, "gpc", "read", "slots")
+    assert not it.doubles(BOTH, "gpc", "read", "slots", 1)
     it.look(LOSSY, at(1))
-    assert it.doubles(BOTH, "gpc", "read", "slots")
-    assert not it.doubles(("sim", "fibre"), "gpc", "read", "slots")
-    assert not it.doubles(BOTH, "gpc", "read", "never-seen")
+    assert it.doubles(BOTH, "gpc", "read", "slots", 1)
+    assert not it.doubles(("sim", "fibre"), "gpc", "read", "slots", 1)
+    assert not it.doubles(BOTH, "gpc", "read", "never-seen", 1)
     it.look(replace(LOSSY, spent=("sim",)), at(2))
-    assert not it.doubles(BOTH, "gpc", "read", "slots")
+    assert not it.doubles(BOTH, "gpc", "read", "slots", 1)
 
 
 # --- the sweep
@@ -412,6 +454,18 @@ def test_each_send_of_a_race_is_told_with_how_long_it_was_waited_for(
     lost = [] if waited_s is None else [("fibre", waited_s, False)]
     assert [(link, each.took_s, each.ok) for link, each in told] == [*lost, ("sim", 0.1, True)]
     assert told[-1][1].size == 500
+
+
+def test_the_first_of_two_sends_that_left_together_is_told_only_if_it_failed() -> None:
+    won = Arrived("sim", REPLY, 0.02)
+    for outcome, told_of in ((Arrived("fibre", REPLY, 0.02), ["sim"]), (None, ["sim"]),
+                             (NoAnswer("fibre", "reset"), ["fibre", "sim"])):
+        race = Race(Plan(BOTH, True, 3.0, duplicate=True), at(0), BOTH, (
+            Attempt("fibre", at(0), outcome), Attempt("sim", at(0), won)))
+        assert [link for link, _ in completions(race, Won(won, 2), at(0.25))] == told_of
+    alone = Race(Plan(BOTH, True, 3.0, duplicate=True), at(0), BOTH, (
+        Attempt("sim", at(0), won),))
+    assert [link for link, _ in completions(alone, Won(won, 1), at(0.25))] == ["sim"]
 
 
 def test_a_loser_counts_if_it_had_the_time_that_its_class_usually_takes() -> None:

@@ -25,9 +25,13 @@ def test_a_read_takes_its_clients_patience_and_a_write_never_less_than_usual() -
 
 @pytest.mark.parametrize(("status", "said", "seconds"), [
     (429, "7", 7.0), (503, "120", 120.0), (503, "9999", REST_MOST_S), (503, None, 0.0),
-    (503, "Wed, 26 Nov 2026 02:00:00 GMT", 0.0), (503, "-1", 0.0), (200, "7", 0.0),
-    (500, "7", 0.0)])
+    (503, "Thu, 26 Nov 2026 02:00:00 GMT", 90.0), (503, "Thu, 26 Nov 2026 04:00:00 GMT", 300.0),
+    (503, "Thu, 26 Nov 2026 01:00:00 GMT", 0.0), (503, "soon", 0.0), (503, "-1", 0.0),
+    (200, "7", 0.0), (500, "7", 0.0)])
 def test_an_upstream_is_left_alone_as_long_as_it_asks(status: int, said: str | None,
                                                       seconds: float) -> None:
-    headers = () if said is None else (("Retry-After", said),)
+    dated = (("Date", "Thu, 26 Nov 2026 01:58:30 GMT"),)
+    headers = dated if said is None else (*dated, ("Retry-After", said))
     assert rest_s(Reply(status, "", headers)) == seconds
+    if said is not None and "GMT" in said:  # against whose clock?
+        assert rest_s(Reply(status, "", (("Retry-After", said),))) == 0.0

@@ -221,6 +221,40 @@ def test_a_miss_on_probation_begins_the_hold_anew_and_tells_no_new_state() -> No
     assert (after.state, after.since, after.clean_since) == ("PROBATION", 40.0, NOW)
 
 
+def test_a_lone_miss_on_probation_leaves_the_hold_and_a_second_one_begins_it_anew() -> None:
+    before = memory("PROBATION", clean=30.0, since=20.0)
+    for unanswered, news in ((1, None), (2, "MISSED")):
+        reading = Reading(heard=Mono(99.5), overdue=True, unanswered=unanswered, targets=1)
+        assert news_of(before, reading, QUIET_ROOM, RULES, NOW) == news
+    lone = Reading(heard=Mono(99.5), overdue=True, unanswered=1, targets=1)
+    assert news_of(memory("UP"), lone, QUIET_ROOM, RULES, NOW) == "MISSED"
+
+
+def test_distrust_outlives_a_restart_unless_nothing_else_is_there() -> None:
+    locked = Circumstances(locked=True)
+    assert news_of(memory("VALIDATING"), WELL, QUIET_ROOM, RULES, NOW) == "VALIDATED"
+    assert news_of(memory("VALIDATING"), WELL, locked, RULES, NOW) is None
+    alone = Circumstances(locked=True, alone=True)
+    assert news_of(memory("VALIDATING"), WELL, alone, RULES, NOW) == "NEEDED"
+
+
+def test_a_hold_waits_for_canaries_that_another_link_brings() -> None:
+    held = memory("PROBATION", clean=1.0, since=1.0)
+    assert news_of(held, WELL, QUIET_ROOM, RULES, NOW) == "HELD"
+    assert news_of(held, WELL, Circumstances(unproven=True), RULES, NOW) is None
+
+
+def test_whoever_shows_a_wrong_certificate_again_and_again_is_held_longer_each_time() -> None:
+    at, memory_ = 0.0, memory("UP")
+    holds = []
+    for _ in range(3):
+        memory_ = turn(memory_, "FOREIGN", "TLS_INTERCEPT", Mono(at))
+        holds.append(memory_.hold_s(RULES, Mono(at)))
+        memory_ = turn(turn(memory_, "OURS", "", Mono(at + 1)), "HELD", "", Mono(at + 61))
+        at += 70.0
+    assert holds == [RULES.hold_s, 2 * RULES.hold_s, 4 * RULES.hold_s]
+
+
 def test_the_cause_is_kept_until_the_link_is_up_again() -> None:
     down = turn(memory("SUSPECT"), "DEAD", "BLACKHOLE", NOW)
     waiting = turn(down, "HEALED", "", NOW)

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.echo import LADDER
 from gateway.core.instant import Mono
 from gateway.core.likelihood import LOSS_LIMIT, RTT_LIMIT, Sums
 from gateway.core.link import Layer, LinkRules, Sample
 from gateway.core.verdict import (
+    TOO_LONG,
     Asked,
     Measure,
     PathReading,
@@ -323,6 +325,34 @@ def test_small_packets_pass_and_large_ones_do_not_is_a_hole() -> None:
     assert faults(dict([rung(64, True), rung(1200, False), rung(1400, True)])) == []
     assert faults(dict([rung(64, False), rung(1400, False)])) == []
     assert faults(dict([rung(64, True), rung(1472, True)])) == []
+
+
+def holes(*rungs: tuple[int, Sample], before: tuple[Verdict, ...] = (), at: float = 100.0
+          ) -> tuple[Verdict, ...]:
+    return tuple(verdict for verdict in link_faults(
+        before, "fibre", {}, dict(rungs), Sums(), NOW, (), Mono(at)) if verdict.kind == "MTU_HOLE")
+
+
+def test_a_hole_that_grows_is_told_anew_with_what_passes_now() -> None:
+    first = holes(rung(64, True), rung(1200, True), rung(1400, False), rung(1500, False))
+    assert dict(first[0].evidence) == {"passes_bytes": 1200, "lost_bytes": 1400}
+    same = holes(rung(64, True), rung(1200, True), rung(1400, False), rung(1500, False),
+                 before=first, at=160.0)
+    assert same == first
+    grown = holes(rung(64, True), rung(1200, False), rung(1400, False), rung(1500, False),
+                  before=first, at=220.0)
+    assert dict(grown[0].evidence) == {"passes_bytes": 64, "lost_bytes": 1200}
+    assert [(each.over, dict(each.verdict.evidence)["passes_bytes"])
+            for each in changes(first, grown, Mono(220.0))] == [(True, 1200), (False, 64)]
+    assert changes(first, same, Mono(160.0)) == ()
+
+
+def test_a_hole_as_pppoe_makes_is_found_and_a_small_device_is_none() -> None:
+    pppoe = holes(*(rung(size, size <= 1492) for size in LADDER))
+    assert dict(pppoe[0].evidence) == {"passes_bytes": 1472, "lost_bytes": 1500}
+    known = {size: rung(size, size <= 1428)[1] for size in LADDER}
+    assert holes(*((size, each if each.ok else replace(each, detail=TOO_LONG))
+                   for size, each in known.items())) == ()
 
 
 def test_a_wrong_certificate_for_two_upstreams_is_the_links_and_for_one_the_paths() -> None:

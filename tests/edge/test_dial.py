@@ -37,6 +37,17 @@ async def test_a_socket_notices_a_dead_path_as_its_link_says() -> None:
                 socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)] == [1, 1, 3]
 
 
+@pytest.mark.parametrize(("info", "cap", "segment"), [
+    (IPV4, 1400, 1348), (IPV6, 1400, 1328), (IPV4, 64, 536), (IPV6, 64, 1220)])
+async def test_packets_stay_below_a_cap_whatever_the_family(
+        info: tuple[socket.AddressFamily, int, int, str, tuple[str, int]], cap: int,
+        segment: int) -> None:
+    async with dialling(Link("fibre", 1)) as dialler:
+        dialler.packet_cap = cap
+        with dialler.make_socket(info) as made:
+            assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) == segment
+
+
 async def test_a_socket_is_bound_to_the_interface() -> None:
     async with dialling(Link("fibre", 1, interface="lo")) as dialler:
         with dialler.make_socket(IPV4) as made:

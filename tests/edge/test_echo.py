@@ -182,8 +182,9 @@ async def test_the_ladder_tells_each_rung_and_tries_three_times(tmp_path: Path) 
         rungs = await prober.ladder(probe, LADDER)
 
         assert [(rung.layer, rung.size, rung.ok) for rung in rungs] == [
-            ("size", 64, True), ("size", 1200, True), ("size", 1400, False), ("size", 1472, False)]
-        assert sorted(heard) == [64, 1200, *[1400] * 3, *[1472] * 3]
+            ("size", 64, True), ("size", 1200, True), ("size", 1400, False), ("size", 1472, False),
+            ("size", 1500, False)]
+        assert sorted(heard) == [64, 1200, *[1400] * 3, *[1472] * 3, *[1500] * 3]
         assert await prober.ladder(Probe("broker", "tcp", "127.0.0.1:1"), LADDER) == ()
 
 

@@ -145,6 +145,20 @@ async def test_a_sim_that_is_silently_dead_alarms_within_65_minutes_and_no_soone
         assert it.alarms() == ()
 
 
+async def test_an_upstream_that_wants_to_be_left_alone_is_asked_by_no_canary_meanwhile() -> None:
+    async with rigged() as it:
+        await it.clock.advance(120.0)
+        for path in it.paths.values():
+            path.reply = Reply(429, "", (*JSON, ("Retry-After", "280")), b"{}")
+        while not it.paths["fibre"].asked or it.clock.now() - it.paths["fibre"].asked[-1] > 1.0:
+            await it.clock.advance(1.0)
+        asked = len(it.paths["fibre"].asked)
+        await it.clock.advance(270.0)
+        assert len(it.paths["fibre"].asked) == asked
+        await it.clock.advance(20.0)
+        assert len(it.paths["fibre"].asked) == asked + 1
+
+
 async def test_a_failing_upstream_is_asked_again_sparingly_over_a_metered_link() -> None:
     async with rigged() as it:
         for path in it.paths.values():

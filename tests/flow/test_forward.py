@@ -1,6 +1,7 @@
 """The forward beat on a simulated clock: hedges, rescues, losers, and who is told what."""
 
 import asyncio
+import contextlib
 
 from gateway.core.budget import Budget
 from gateway.core.exchange import Facts, Forward, UpstreamRules, begin
@@ -158,6 +159,31 @@ async def test_the_stream_of_a_loser_is_closed() -> None:
     assert isinstance(end, Won)
     assert end.arrived.link == "sim"
     assert closed == ["fibre"]
+
+
+async def test_the_stream_of_a_loser_is_closed_although_its_client_has_left() -> None:
+    closed: list[str] = []
+    refused = Arrived("fibre", Reply(503, "", FHIR, Streamed(
+        None, close=lambda: closed.append("fibre"))))
+    world = World((0.3, refused), silent("sim"))
+
+    waits = asyncio.ensure_future(world.forwarder.carry(world.question))
+    await world.clock.advance(0.6)
+    assert closed == []
+    waits.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waits
+    assert closed == ["fibre"]
+
+
+async def test_what_each_send_cost_is_told() -> None:
+    world = World(silent("fibre"), answers("sim"))
+
+    await world.carry()
+
+    assert [(link, upstream, traffic, told.ok) for link, upstream, traffic, _, told
+            in world.board.ends] == [
+        ("fibre", "gpc", "read", False), ("sim", "gpc", "read", True)]
 
 
 async def test_when_all_fails_it_says_whether_anything_left() -> None:

@@ -188,7 +188,9 @@ async def test_after_its_work_a_link_is_distrusted_until_a_run_has_passed() -> N
         assert not rig.distrusted
         await rig.clock.advance(3.0)
         assert rig.distrusted == {"fibre"}
-        it.passed(["fibre"])
+        it.passed(["fibre"], Wall(rig.clock.wall() - 5.0))
+        assert rig.distrusted == {"fibre"}, "that run began while they were at work"
+        it.passed(["fibre"], rig.clock.wall())
         assert not rig.distrusted
     async with running(rig):
         assert not rig.distrusted  # kept over the restart
@@ -252,7 +254,7 @@ async def test_on_a_real_board_the_link_drains_and_returns_only_after_a_passed_r
             await it.clock.advance(600.0)
             assert it.board.state("fibre").state == "PROBATION"
             assert it.board.active() == "sim"
-            work.passed(["fibre"])
+            work.passed(["fibre"], it.clock.wall())
             await it.clock.advance(5.0)
             assert it.board.state("fibre").state == "UP"
 
