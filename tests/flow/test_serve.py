@@ -6,6 +6,7 @@ from gateway.core.budget import Budget
 from gateway.core.exchange import UpstreamRules
 from gateway.core.message import Answer, NoAnswer, Outcome, Request, Told, first
 from gateway.core.pack import Pack, Route
+from gateway.core.quota import Use
 from gateway.core.route import Standing
 from gateway.flow.forward import Forwarder
 from gateway.flow.serve import Policy, Serve
@@ -168,3 +169,20 @@ async def test_nothing_is_kept_while_the_wall_clock_is_not_trusted() -> None:
     world.clock.trusted = True
     await world.ask()
     assert world.store.kept
+
+
+async def test_a_spent_slice_for_hedges_and_a_spent_plan_are_asked_for_each_request() -> None:
+    world = World([answers("fibre")])
+    asked: list[Use] = []
+
+    def barred(use: Use) -> frozenset[str]:
+        asked.append(use)
+        return frozenset({"sim"}) if use == "hedges" else frozenset({"dsl"})
+
+    world.serve._barred = barred
+    request = Request("B81001", "desk", "gpc", "GET", "/Slot", ())
+    facts = world.serve._facts(request, Policy(True))
+    assert facts.barred == {"dsl"}
+    assert facts.unhedged == {"sim"}
+    assert asked[-1] == "hedges"
+    assert asked[0] != "hedges"
