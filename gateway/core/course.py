@@ -159,7 +159,6 @@ class Course:
         self._table: CostTable = {}
         self._ramps: dict[str, Ramp] = {}
         self._clearings: dict[str, Clearing] = {}
-        self._homes: frozenset[str] = frozenset()
         self._lossy_at: dict[str, Mono] = {}
         self._rolled_back: frozenset[str] = frozenset()
         self._reads: dict[str, Window] = {}
@@ -357,7 +356,8 @@ class Course:
         carrying = [link for link in look.preferred if look.states[link] in CARRIES]
         usable = tuple(sorted(carrying, key=lambda link: link in late))
         homes = {kind: self._memory.home(kind, usable) for kind in CLASSES} if usable else {}
-        self._clear(frozenset(homes.values()), carrying, now)
+        for home in set(homes.values()):
+            self._clearings.pop(home, None)  # it carries again: what runs there is right
         reaches = {link: reach for link, reach in look.reaches.items() if link in usable}
         prices = dict.fromkeys(self._metered, METERED_PRICE) | dict(look.prices)
         self._table = self._costs.table(homes, reaches, self._browned, prices, now)
@@ -366,18 +366,17 @@ class Course:
         self._memory = steer(before, self._table, judged, self._browned, self._metered, now,
                              self._steering)
         self._news += class_moves(before, self._memory, self._table, judged, self._browned, now)
+        if homes:
+            self._clear(frozenset(homes.values()), usable, now)
 
-    def _clear(self, homes: frozenset[str], carrying: list[str], now: Mono) -> None:
-        """Begin to clear each link that no class is at home on any more, all having gone back to
-        better ones; a ramp clears its own backup when it is done."""
-        for home in homes:
-            self._clearings.pop(home, None)  # it carries again: what runs there is right
+    def _clear(self, homes: frozenset[str], usable: tuple[str, ...], now: Mono) -> None:
+        """Begin to clear each of ``homes`` that the last class has just left for a better link; a
+        ramp clears its own backup when it is done."""
+        after = {self._memory.home(kind, usable) for kind in CLASSES}
         ramping = {ramp.backup for ramp in self._ramps.values()}
-        for link in self._homes - homes - ramping:
-            if homes and link in carrying and all(
-                    carrying.index(home) < carrying.index(link) for home in homes):
+        for link in homes - after - ramping:
+            if all(usable.index(home) < usable.index(link) for home in after):
                 self._clearings.setdefault(link, Clearing(link, now))
-        self._homes = homes
 
     def _advance(self, look: Look, span_s: float, now: Mono) -> None:
         for link, ramp in tuple(self._ramps.items()):

@@ -170,6 +170,15 @@ def test_what_left_a_link_that_died_comes_back_with_its_ramp_and_not_at_a_stroke
     assert shares[1] == 100
 
 
+def test_a_backup_that_carried_until_the_better_link_was_up_is_not_cleared() -> None:
+    it = course()
+    early: dict[str, LinkState] = {"fibre": "VALIDATING", "sim": "UP"}
+    run(it, 0, 5, replace(LOOK, states=early), load=20)
+    told = run(it, 5, 30, load=20)
+    assert it.clearing() == ()
+    assert told == []
+
+
 def test_a_backup_that_a_brown_out_filled_is_cleared_when_the_classes_are_back() -> None:
     it = course()
     run(it, 0, 60, load=20)

@@ -133,6 +133,6 @@ def test_a_gateway_that_blames_every_upstream_for_one_breaks_promise_12(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(board_room.Board, "_is_down", lambda self, upstream: any(
-        verdict.kind == "UPSTREAM_DOWN" for verdict in self._verdicts))
+        verdict.kind == "UPSTREAM_DOWN" for verdict in self._judgement.verdicts))
 
     assert broken_within(12, 12)
