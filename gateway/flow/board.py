@@ -197,10 +197,12 @@ class Board:
     def climbed(self, rungs: Iterable[Sample]) -> None:
         """Take in a whole ladder of sizes at once: half of it beside half of the one before would
         be a hole where a link dies or comes back."""
-        self._judging = True
-        for rung in rungs:
-            self.see(rung)
-        self._judging = False
+        before, self._judging = self._judging, True
+        try:
+            for rung in rungs:
+                self.see(rung)
+        finally:
+            self._judging = before
         self._judge()
 
     def asked(self, link: str, target: str) -> int:
