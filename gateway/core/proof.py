@@ -10,10 +10,13 @@ Rule 3: a 401, 403 or 407 makes a path ineligible only when another path gave a 
 """
 
 from collections import OrderedDict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from gateway.core.instant import Mono
+from gateway.core.link import LinkMemory
 from gateway.core.route import INELIGIBLE_S, PROOF_S, REFUSALS
 
 PROOFS_MAX: Final = 8192
@@ -22,6 +25,7 @@ PROOFS_MAX: Final = 8192
 SERIALS_MAX: Final = 1024
 """Requests whose refusals are remembered until another path answers them."""
 
+NEVER: Final = Mono(float("-inf"))
 PROVEN_S: Final = 120.0
 PROVEN_METERED_S: Final = 65 * 60.0
 
@@ -67,6 +71,40 @@ class PathProofs:
         lapsed = max(0.0, since - limit) if since >= limit else None
         return PathProof(link, upstream, age, lapsed,
                          self.provable is None or upstream in self.provable)
+
+
+UNPROVEN_MOST: Final = 3
+UNPROVEN_MOST_S: Final = 600.0
+"""The canaries of so many upstreams must come over a link before its hold ends (links.md section
+7), within ten minutes: a canary that is never sent must not keep a practice on its SIM."""
+
+
+@dataclass(slots=True)
+class Canaried:
+    """When the canary of each (link, upstream) came last. A real request's success is none: it may
+    have had a credential that the canary has not, which would then be waited for in vain."""
+
+    _dated: dict[tuple[str, str], Mono] = field(default_factory=dict)
+
+    def saw(self, link: str, upstream: str, at: Mono) -> None:
+        """Take in a canary's success."""
+        self._dated[link, upstream] = at
+
+    def lacks(self, memory: LinkMemory, upstreams: Iterable[str], ailing: Collection[str],
+              others: Collection[str], now: Mono) -> bool:
+        """Whether one of the first ``upstreams`` was not reached over this link since its probation
+        began, although its canary comes over one of the ``others``.
+
+        Not for those ``ailing``, of which a verdict says why; nor where the link had not been dead:
+        after work a readiness run says it, after a rollback reads.
+        """
+        if memory.state != "PROBATION" or now - memory.since >= UNPROVEN_MOST_S or (
+                memory.cause in ("MAINTENANCE", "ROLLED_BACK")):
+            return False
+        return any(
+            self._dated.get((memory.link, upstream), NEVER) < memory.since
+            and any(now - self._dated.get((other, upstream), NEVER) < PROOF_S for other in others)
+            for upstream in islice(upstreams, UNPROVEN_MOST) if upstream not in ailing)
 
 
 @dataclass(slots=True)

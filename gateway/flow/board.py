@@ -9,7 +9,7 @@ It decides nothing and never waits.
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from itertools import count, islice
+from itertools import count
 from types import MappingProxyType
 from typing import Final
 
@@ -45,9 +45,8 @@ from gateway.core.mode import (
     mode_of,
 )
 from gateway.core.pack import Traffic
-from gateway.core.proof import PathProof, PathProofs, Proofs
+from gateway.core.proof import Canaried, PathProof, PathProofs, Proofs
 from gateway.core.route import (
-    PROOF_S,
     Situation,
     Standing,
     Switched,
@@ -87,12 +86,6 @@ EPISODE_S: Final = 1.0
 UNKNOWN_BYTES: Final = 65_536
 """A reply of a size that nothing is known of: what steering calls small."""
 
-NEVER: Final = Mono(float("-inf"))
-
-UNPROVEN_MOST: Final = 3
-UNPROVEN_MOST_S: Final = 600.0
-"""The canaries of so many upstreams must come over a link before its hold ends (links.md section
-7), within ten minutes: a canary that is never sent must not keep a practice on its SIM."""
 
 FRESH_S: Final = 1.0
 """A standing is made anew at least this often: proofs age and hedges learn without an event."""
@@ -157,7 +150,7 @@ class Board:
         self._episodes: Counter[str] = Counter()
         self._episode_at = dict.fromkeys(self._detectors, now)
         self._left: frozenset[str] = frozenset()
-        self._canaried: dict[tuple[str, str], Mono] = {}
+        self._canaried = Canaried()
         self._browned_at: dict[str, Mono] = {}
         self._troubled = dict.fromkeys(self._detectors, False)
         self._distrusted: frozenset[str] = frozenset()
@@ -187,7 +180,7 @@ class Board:
         self._box.saw(sample, self._clock.now())
         if sample.layer == "http" and sample.ok and not sample.anchor:
             self._shown.saw(sample.link, sample.target, sample.at)
-            self._canaried[sample.link, sample.target] = sample.at
+            self._canaried.saw(sample.link, sample.target, sample.at)
         is_news = self._judgement.see(sample)
         is_news = detector.see(sample) or is_news
         urgent = sample.layer == "carrier" and not sample.ok  # it moves within 50 ms
@@ -513,21 +506,15 @@ class Board:
                              unproven=self._is_unproven(link))
 
     def _is_unproven(self, link: str) -> bool:
-        """Whether one of the first upstreams, whose canary comes over another link that carries,
-        was not reached over this one since its probation began; not where a verdict says why, nor
-        where it had not been dead: after work a readiness run says it, after a rollback reads."""
-        memory, now = self._detectors[link].memory, self._clock.now()
-        if memory.state != "PROBATION" or now - memory.since >= UNPROVEN_MOST_S or (
-                memory.cause in ("MAINTENANCE", "ROLLED_BACK")):
+        """Whether its hold waits for the canary of an upstream that nothing ails."""
+        memory = self._detectors[link].memory
+        if memory.state != "PROBATION":  # spares every other judgement the lists below
             return False
         others = [other for other, state in self._states().items()
                   if other != link and state in CARRIES]
-        return any(
-            self._canaried.get((link, upstream), NEVER) < memory.since
-            and any(now - self._canaried.get((other, upstream), NEVER) < PROOF_S
-                    for other in others)
-            and link not in self._judgement.faulty(upstream) and not self._is_down(upstream)
-            for upstream in islice(self._upstreams, UNPROVEN_MOST))
+        ailing = [upstream for upstream in self._upstreams
+                  if link in self._judgement.faulty(upstream) or self._is_down(upstream)]
+        return self._canaried.lacks(memory, self._upstreams, ailing, others, self._clock.now())
 
     def _look(self, now: Mono) -> Look:
         """What the course of traffic depends on beside what it was told."""

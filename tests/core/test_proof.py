@@ -1,7 +1,18 @@
 """Proofs of path age out; a refusal bars a path only when another granted the same request."""
 
+from dataclasses import replace
+
 from gateway.core.instant import Mono
-from gateway.core.proof import PROOFS_MAX, SERIALS_MAX, PathProof, PathProofs, Proofs
+from gateway.core.link import LinkMemory
+from gateway.core.proof import (
+    PROOFS_MAX,
+    SERIALS_MAX,
+    UNPROVEN_MOST_S,
+    Canaried,
+    PathProof,
+    PathProofs,
+    Proofs,
+)
 
 
 def test_a_success_proves_its_path_and_root_for_65_minutes() -> None:
@@ -72,3 +83,25 @@ def test_a_path_is_proven_for_two_minutes_or_for_65_where_bytes_cost() -> None:
     assert paths.of("sim", "gpc", True, Mono(4000.0)) == PathProof("sim", "gpc", 3800.0, None)
     assert paths.of("sim", "gpc", True, Mono(4110.0)).lapsed_s == 10.0
     assert paths.age_s("fibre", "gpc", Mono(4110.0)) is None
+
+
+def test_a_canary_is_lacking_where_only_another_link_brought_it_since_this_one_died() -> None:
+    it, since = Canaried(), Mono(1000.0)
+    memory = LinkMemory("fibre", since, since, "PROBATION", "BLACKHOLE")
+
+    def lacks(memory: LinkMemory = memory, ailing: tuple[str, ...] = (), now: float = 1100.0
+              ) -> bool:
+        return it.lacks(memory, ("gpc", "bars", "pds", "mesh"), ailing, ("sim",), Mono(now))
+
+    assert not lacks(), "nobody brings any"
+    it.saw("sim", "mesh", Mono(1050.0))
+    assert not lacks(), "the fourth"
+    it.saw("fibre", "gpc", Mono(999.0))
+    it.saw("sim", "gpc", Mono(990.0))
+    assert lacks()
+    assert not lacks(ailing=("gpc",))
+    assert not lacks(replace(memory, cause="MAINTENANCE"))
+    assert not lacks(replace(memory, state="UP"))
+    assert not lacks(now=1000.0 + UNPROVEN_MOST_S)
+    it.saw("fibre", "gpc", Mono(1001.0))
+    assert not lacks()
