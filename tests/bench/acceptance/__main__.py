@@ -2,6 +2,7 @@
 
 Prints ``row | must show | figure | met / NOT met``; exit 0 only if every demand asked for is met.
 The counts are small unless told: ``--onsets 50 --runs 5 --requests 100000`` is the whole order.
+``--again`` judges what the same rows left in ``--home`` and runs nothing: rows of single faults.
 """
 
 import argparse
@@ -34,11 +35,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--slowest", type=int, default=5, help="requests to tell of, per row")
     parser.add_argument("--delay", action="store_true",
                         help="the primary 10 ms away, the backup 30 ms, each way")
+    parser.add_argument("--again", action="store_true", help="judge what is in --home anew")
     parser.add_argument("--home", type=Path, help="keep records, logs and configurations here")
     given = parser.parse_args(argv)
     unknown = sorted(set(given.rows) - set(ROWS))
     if unknown:
         parser.error(f"no such row: {', '.join(unknown)}")
+    if given.again and not given.home:
+        parser.error("--again needs the --home of the run that is judged anew")
     if why_not():
         print(f"NOT MEASURED: {why_not()}")
         return 1
@@ -52,7 +56,7 @@ def _row(name: str, given: argparse.Namespace, home: Path) -> list[Line]:
     home.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     options = Options(given.onsets, given.runs, given.requests, home, Random(given.seed),
-                      delay=given.delay, slowest=given.slowest, say=_say)
+                      delay=given.delay, again=given.again, slowest=given.slowest, say=_say)
     lines = asyncio.run(_measured(name, options))
     for line in lines:
         print(line)

@@ -23,7 +23,10 @@ class Line:
 
 @dataclass
 class Options:
-    """How much to measure. ``requests`` is what "0 failed" must count at least; 0: as it comes."""
+    """How much to measure. ``requests`` is what "0 failed" must count at least; 0: as it comes.
+
+    ``again`` judges what an earlier run left in ``home``, and runs nothing.
+    """
 
     onsets: int
     runs: int
@@ -31,6 +34,7 @@ class Options:
     home: Path
     dice: Random
     delay: bool = False
+    again: bool = False
     slowest: int = 0
     say: Callable[[str], None] = field(default=lambda words: None)
 

@@ -48,12 +48,13 @@ def within(records: Iterable[Record], onset: float, before_s: float = BEFORE_S,
 
 
 def near(records: Iterable[Record], onsets: Iterable[float]) -> list[Record]:
-    """Return each record that is in any onset's window, once."""
+    """Return each record that is in any onset's window, once. Numbers begin anew in each run, so
+    it is the whole record that tells one from another."""
     kept = list(records)
-    found: dict[tuple[str, int], Record] = {}
+    found: dict[Record, None] = {}
     for onset in onsets:
-        found |= {(one.stream, one.number): one for one in within(kept, onset)}
-    return list(found.values())
+        found |= dict.fromkeys(within(kept, onset))
+    return list(found)
 
 
 def longest_gap(records: Iterable[Record], onset: float, before_s: float = BEFORE_S,
@@ -95,6 +96,19 @@ def moved_after(records: Iterable[Record], onset: float, link: str) -> float | N
         else:
             last, stay = one.due - onset, 0
     return None
+
+
+def share_by(records: Iterable[Record], link: str, since: float, until: float) -> float:
+    """Return the share of those due between the two that ``link`` answered; 1.0 where none was."""
+    due = [one for one in records if since <= one.due < until]
+    return sum(one.link == link for one in due) / len(due) if due else 1.0
+
+
+def was_carrying(records: Iterable[Record], link: str, onset: float) -> bool:
+    """Tell whether ``link`` was at work when it was struck: it answered nine in ten of those due in
+    the second before, up to 0.2 s of it, so that none of them met the fault."""
+    due = [one for one in records if onset - BEFORE_S <= one.due < onset - 0.2]
+    return bool(due) and share_by(due, link, onset - BEFORE_S, onset) >= 0.9
 
 
 def slowest(records: Iterable[Record], count: int) -> list[Record]:

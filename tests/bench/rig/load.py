@@ -65,16 +65,16 @@ def request(stream: Stream, number: int) -> bytes:
 
 def _booking(stream: Stream, number: int) -> bytes:
     filler = "x" * random.Random(number).randrange(WRITE_BYTES_MAX)
-    body = (f'{{"resourceType":"Appointment","write":"{write_id(stream, number)}",'
+    body = (f'{{"resourceType":"Appointment","write":"{write_id(stream.name, number)}",'
             f'"comment":"{filler}"}}').encode()
     return (f"POST {stream.prefix}/Appointment HTTP/1.1\r\nHost: {stream.host}:{stream.port}\r\n"
             f"Content-Type: application/fhir+json\r\nContent-Length: {len(body)}\r\n"
             f"{stream.head}\r\n").encode() + body
 
 
-def write_id(stream: Stream, number: int) -> str:
-    """The id by which the origin counts a write."""
-    return f"{stream.name.replace('-', '_')}_{number}"
+def write_id(stream: str, number: int) -> str:
+    """The id by which the origin counts a write of the stream of that name."""
+    return f"{stream.replace('-', '_')}_{number}"
 
 
 def expected_id(stream: Stream, number: int) -> str:
@@ -87,7 +87,7 @@ def judged(stream: Stream, number: int, answer: Answer) -> tuple[Kind, str]:
     """Return what ``answer`` is, and why where it has failed."""
     said = answer.head.get(b"continuity", b"")
     if stream.asking == "write":
-        name = write_id(stream, number)
+        name = write_id(stream.name, number)
         whole = answer.status == 201
     else:
         asked = expected_id(stream, number)

@@ -41,8 +41,9 @@ def bundle(size: int, name: bytes) -> bytes:
 
 
 class Ledger:
-    """What arrived: ``writes`` by id (whole bodies, and parts whose connection ended), ``links`` by
-    the sender's address. ``answers`` is how many a connection gives before it ends; 0: no end."""
+    """What arrived: ``writes`` by id, those begun and never whole too, ``whole`` the ids of the
+    others, ``links`` by the sender's address, ``asked`` those of them that were no canaries.
+    ``answers`` is how many a connection gives before it ends; 0: no end."""
 
     def __init__(self, delay_s: float, answers: int = 0) -> None:
         self.delay_s = delay_s
@@ -50,7 +51,11 @@ class Ledger:
         self.hellos = 0  # of TLS: whoever hangs up after our certificate makes no connection
         self.status = 200
         self.writes: Counter[str] = Counter()
+        self.whole: set[str] = set()
+        self.cut = 0
+        self.open: set[Origin] = set()
         self.links: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
         self.credentials = 0
 
     def greeted(self, *_: object) -> None:
@@ -58,11 +63,13 @@ class Ledger:
         self.hellos += 1
 
     def told(self) -> bytes:
-        """The counts as JSON."""
+        """The counts as JSON. A cut that nobody tells us of leaves a write begun and open."""
+        begun = [each.begun for each in self.open if each.begun]
+        writes = self.writes + Counter(begun)
         return json.dumps({
-            "writes": len(self.writes),
-            "duplicates": {name: count for name, count in self.writes.items() if count > 1},
-            "links": self.links, "credentials": self.credentials,
+            "writes": len(writes), "whole": sorted(self.whole), "cut": self.cut + len(begun),
+            "duplicates": {name: count for name, count in writes.items() if count > 1},
+            "links": self.links, "asked": self.asked, "credentials": self.credentials,
             "hellos": self.hellos}).encode()
 
 
@@ -74,11 +81,12 @@ class Origin(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
         self._from = b""
-        self._begun = ""  # the id of a write whose body is not whole yet
+        self.begun = ""  # the id of a write whose body is not whole yet
         self._answered = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is of no asyncio class
+        self._ledger.open.add(self)
         self._from = str((transport.get_extra_info("peername") or ("",))[0]).encode()
 
     def data_received(self, data: bytes) -> None:
@@ -90,7 +98,7 @@ class Origin(asyncio.Protocol):
             if len(self._buffer) < end + 4 + length:
                 self._note_begun(head, bytes(self._buffer[end + 4:]))
                 break
-            self._begun = ""
+            self.begun = ""
             body = bytes(self._buffer[end + 4:end + 4 + length])
             del self._buffer[:end + 4 + length]
             self._whole(head, body)
@@ -99,13 +107,15 @@ class Origin(asyncio.Protocol):
 
     def _note_begun(self, head: bytes, part: bytes) -> None:
         """Count a write as soon as its id is here: one cut in the middle and sent again is two."""
-        wrote = WROTE.search(part) if head.startswith(b"POST") and not self._begun else None
+        wrote = WROTE.search(part) if head.startswith(b"POST") and not self.begun else None
         if wrote:
-            self._begun = wrote[1].decode()
+            self.begun = wrote[1].decode()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._begun:  # it never became whole: what began counts
-            self._ledger.writes[self._begun] += 1
+        self._ledger.open.discard(self)
+        if self.begun:  # it never became whole: what began counts
+            self._ledger.writes[self.begun] += 1
+            self._ledger.cut += 1
 
     def _whole(self, head: bytes, body: bytes) -> None:
         line = head.partition(b"\r\n")[0]
@@ -123,8 +133,10 @@ class Origin(asyncio.Protocol):
             wrote = WROTE.search(body)
             name = wrote[1] if wrote else b"none"
             self._ledger.writes[name.decode()] += 1
+            self._ledger.whole.add(name.decode())
             status, said = b"201 Created", bundle(200, name)
         elif asked:
+            self._ledger.asked[self._from.decode()] += 1
             said = bundle(int(asked[1]), asked[2])
         else:  # the canary's page
             said = STATEMENT

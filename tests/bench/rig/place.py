@@ -176,6 +176,7 @@ async def loaded(home: Path, streams: Sequence[Stream]) -> AsyncIterator[Loaded]
     """Load until the block is left, then read the records."""
     spec_file, out = _specified(home, streams)
     state = Loaded()
+    out.unlink(missing_ok=True)
     async with child(sys.executable, "-m", "tests.bench.rig.load", str(spec_file), str(out)) as it:
         async with asyncio.TaskGroup() as group:
             listener = group.create_task(_listen(it, state))

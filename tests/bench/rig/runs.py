@@ -27,9 +27,11 @@ class Fault:
 
 @dataclass
 class Onsets:
-    """When each fault began and was healed (monotonic seconds), and which runs began uncalm."""
+    """When each fault began, began to be healed, and was (monotonic seconds); ``uncalm`` counts
+    those that began when not everybody was back on the primary."""
 
     began: list[float] = field(default_factory=list)
+    healing: list[float] = field(default_factory=list)
     healed: list[float] = field(default_factory=list)
     uncalm: int = 0
 
@@ -56,6 +58,7 @@ async def strike(rig: Namespaces, fault: Fault, onsets: Onsets,
     if after:
         await after()
     await asyncio.sleep(max(0.0, onsets.began[-1] + fault.lasts_s - time.monotonic()))
+    onsets.healing.append(time.monotonic())
     await heal(rig)
     onsets.healed.append(time.monotonic())
 

@@ -8,8 +8,10 @@ from tests.bench.rig.figures import (
     moved_after,
     near,
     quantile,
+    share_by,
     slowest,
     spread,
+    was_carrying,
     within,
 )
 from tests.bench.rig.records import Kind, Record
@@ -88,3 +90,24 @@ def test_a_spread_shows_the_median_and_both_ends() -> None:
     assert spread([3.0, 1.0, 2.0]) == "2 (1-3)"
     assert spread([4.0, 4.0]) == "4"
     assert spread([]) == "-"
+
+
+def test_no_record_of_one_run_hides_another_runs() -> None:
+    bad = [one(1, 10.0, 0.5)]
+    good = [one(1, 110.0)]
+    assert len(near(bad + good, [10.0, 110.0])) == 2
+    assert measure(bad + good, [10.0, 110.0]).max_ms == pytest.approx(500.0)
+
+
+def test_a_share_of_nothing_is_the_worst() -> None:
+    records = calm(10.0, 12.0) + calm(12.0, 20.0, 20, "b")
+    assert share_by(records, "a", 10.0, 20.0) == pytest.approx(0.2)
+    assert share_by(records, "a", 12.0, 20.0) == 0.0
+    assert share_by(records, "a", 30.0, 40.0) == 1.0
+
+
+def test_an_idle_link_and_one_that_was_left_were_not_carrying() -> None:
+    assert was_carrying(calm(8.0, 10.0), "a", 10.0)
+    assert not was_carrying(calm(8.0, 10.0, link="b"), "a", 10.0)
+    assert not was_carrying(calm(8.0, 8.5), "a", 10.0)
+    assert was_carrying(calm(8.0, 9.8) + calm(9.9, 11.0, 50, ""), "a", 10.0)

@@ -1,6 +1,7 @@
 """The load, the origin and the records of the failover bench, against each other on loopback."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_an_unknown_outcome_is_told_from_a_failure() -> None:
     said = {b"continuity": b"outcome=unknown; receipt=1"}
     assert judged(stream, 3, Answer(504, said, b""))[0] == "unknown"
     assert judged(stream, 3, Answer(504, {}, b""))[0] == "failed"
-    taken = bundle(200, write_id(stream, 3).encode())
+    taken = bundle(200, write_id(stream.name, 3).encode())
     assert judged(stream, 3, Answer(201, {}, taken))[0] == "live"
 
 
@@ -109,3 +110,37 @@ async def test_a_write_that_was_cut_and_sent_again_is_two() -> None:
             await writer.wait_closed()
         await asyncio.sleep(0.05)
     assert ledger.writes == {"w_1": 2}
+    assert (ledger.whole, ledger.cut) == ({"w_1"}, 1)
+
+
+async def test_a_write_whose_cut_nobody_told_of_is_begun() -> None:
+    ledger = Ledger(0.0)
+    server, port = await origin(ledger)
+    body = b'{"resourceType":"Appointment","write":"w_1","comment":"' + b"x" * 500 + b'"}'
+    head = b"POST /Appointment HTTP/1.1\r\nHost: o\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with server:
+        _, silent = await asyncio.open_connection("127.0.0.1", port)
+        silent.write(head + body[:300])
+        await asyncio.sleep(0.05)
+        said = json.loads(ledger.told())
+        assert (said["writes"], said["whole"], said["cut"], said["duplicates"]) == (1, [], 1, {})
+        _, again = await asyncio.open_connection("127.0.0.1", port)
+        again.write(head + body)
+        await asyncio.sleep(0.05)
+        said = json.loads(ledger.told())
+        for writer in (silent, again):
+            writer.close()
+    assert (said["whole"], said["duplicates"]) == (["w_1"], {"w_1": 2})
+
+
+def test_standalone_is_when_the_last_upstream_is() -> None:
+    watch = Watch()
+    for at, first, second in ((10.0, "NORMAL", "NORMAL"), (11.0, "STANDALONE", "NORMAL"),
+                              (11.5, "STANDALONE", "STANDALONE")):
+        watch.note({"modes": [
+            {"tenant": "T", "upstream": name, "mode": mode, "cause": "", "since_s": 0.1}
+            for name, mode in (("one", first), ("two", second))]}, at)
+    assert watch.became("STANDALONE", 10.5) == pytest.approx(0.9)
+    assert watch.became("STANDALONE", 12.0) is None
+    assert watch.is_live(12.4)
+    assert not watch.is_live(12.6)

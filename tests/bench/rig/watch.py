@@ -29,32 +29,55 @@ class Change:
 
 @dataclass
 class Watch:
-    """``changes`` in the order seen; ``said`` is the newest document."""
+    """``changes`` in the order seen; ``said`` is the newest document, looked at ``looked``.
+
+    ``modes`` are the changes of the mode of any tenant's upstream, as ``tenant/upstream``.
+    """
 
     changes: list[Change] = field(default_factory=list)
     causes: set[str] = field(default_factory=set)
     said: dict[str, Any] = field(default_factory=dict)
+    modes: list[Change] = field(default_factory=list)
+    looked: float = 0.0
     _states: dict[str, str] = field(default_factory=dict)
 
     @property
     def switches(self) -> int:
         """How often the active link has changed since the gateway's start."""
-        return int(self.said.get("switches", 0))
+        return int(self.said["switches"])
 
     def note(self, said: dict[str, Any], at: float) -> None:
         """Take one document, asked for at ``at``."""
-        self.said = said
+        self.said, self.looked = said, at
         for link in said.get("links", ()):
             if self._states.get(link["id"]) != link["state"]:
                 self._states[link["id"]] = link["state"]
                 self.changes.append(Change(at - (link["since_s"] or 0.0), link["id"],
                                            link["state"], link["cause"] or ""))
+        for row in said.get("modes", ()):
+            name = f"{row['tenant']}/{row['upstream']}"
+            if self._states.get(name) != row["mode"]:
+                self._states[name] = row["mode"]
+                self.modes.append(Change(at - (row["since_s"] or 0.0), name, row["mode"],
+                                         row["cause"] or ""))
         self.causes |= {verdict["kind"] for verdict in said.get("verdicts", ())}
 
     def first(self, link: str, states: frozenset[str], since: float) -> float | None:
         """Return how long after ``since`` the link first took one of ``states``."""
         return next((change.at - since for change in self.changes if change.link == link
                      and change.state in states and change.at >= since - 0.02), None)
+
+    def became(self, mode: str, since: float) -> float | None:
+        """Return how long after ``since`` the last of all upstreams was in ``mode`` first."""
+        first: dict[str, float] = {}
+        for change in self.modes:
+            if change.state == mode and change.at >= since - 0.02:
+                first.setdefault(change.link, change.at - since)
+        return max(first.values(), default=None)
+
+    def is_live(self, now: float) -> bool:
+        """Whether the gateway was heard of within the last second."""
+        return now - self.looked < 1.0
 
 
 @asynccontextmanager
