@@ -213,9 +213,11 @@ class LinkSender:
         unwatch = self.gates.watch(attempt, outbound.upstream, tell)
         try:
             outcome = await self._send(outbound, headers, attempt, sent_at, slot)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as left:
             self._abandoned(outbound, attempt, sent_at)
-            raise
+            # A task keeps its CancelledError, whose traceback keeps aiohttp's frames, whose timer
+            # keeps the task: 230 objects that only the collector found, in stops of 40-80 ms.
+            raise left.with_traceback(None)
         finally:
             unwatch()
             if not (isinstance(outcome, Arrived) and isinstance(outcome.reply.body, Streamed)):

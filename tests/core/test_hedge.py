@@ -232,6 +232,33 @@ def test_a_read_acknowledged_before_both_links_fell_mute_gets_its_copy_from_othe
         assert decide(told, later(0.06)) == Peek()
 
 
+def test_a_read_cut_off_while_all_that_is_left_is_mute_waits_for_the_verdict() -> None:
+    """Its first link is judged dead some ms before the other, over which its send failed already
+    and the budget allows no more: it was told 504 and not why."""
+    race = begin(READ, T).started("fibre", T).started("sim", T)
+    race = race.ended(1, NeverLeft("sim", "connect")).refused("round", T)
+    race = race.told(("sim",), frozenset({"fibre"}), frozenset({"sim"}))
+
+    assert decide(race, later(1.0)) == Wait(later(READ.patience_s))
+    dead = race.told((), frozenset({"fibre", "sim"}))
+    assert decide(dead, later(1.1)) == Lost(True, "connect", 2, "sim")
+    assert decide(race.told(("sim",), frozenset({"fibre"})), later(1.1)) == Start("sim")
+    assert decide(race, later(READ.patience_s)) == Lost(True, "connect", 2, "sim")
+
+
+@pytest.mark.parametrize("cause", ["busy", "certificate", "bad_reply"])
+def test_what_no_waiting_mends_is_told_at_once(cause: Cause) -> None:
+    race = after(replace(READ, links=("sim",), mute=frozenset({"sim"})), NeverLeft("sim", cause))
+
+    assert isinstance(decide(race.refused("round", T), later(1.0)), Lost)
+
+
+def test_a_write_waits_for_no_verdict() -> None:
+    race = after(replace(WRITE, links=("sim",), mute=frozenset({"sim"})), NoAnswer("sim", "reset"))
+
+    assert decide(race, later(1.0)) == Lost(True, "reset", 1, "sim")
+
+
 def test_a_link_whose_pooled_connections_all_died_is_left_after_the_second() -> None:
     """A reset closes every warm connection at once: four of them were all sends of a read."""
     stale = NoAnswer("fibre", "reset", fresh=False)

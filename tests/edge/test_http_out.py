@@ -1,11 +1,13 @@
 """One link's client against an origin that remembers every byte: what leaves, and what comes."""
 
 import asyncio
+import gc
 import gzip
 import hashlib
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from gateway.core.instant import Mono
 from gateway.core.link import Sample
 from gateway.core.message import Headers, NeverLeft, NoAnswer, Streamed
-from gateway.edge.http_out import UpstreamAt
+from gateway.edge.http_out import LinkSender, UpstreamAt
 from tests.kit.out import FIBRE, HOST, asking, poured, reply_of, sending, until
 from tests.kit.raw_origin import OK, RawOrigin, Say, Seen
 
@@ -172,6 +174,54 @@ async def test_cancelling_a_send_drops_its_connection_at_once() -> None:
         send.cancel()
         await until(lambda: origin.open_now == 0)
         assert sender.in_flight == 0
+
+
+@pytest.mark.parametrize("stage", ["connecting", "waiting"])
+async def test_a_cancelled_send_leaves_nothing_to_the_collector(stage: str) -> None:
+    """When both links die, hundreds are cancelled at once: what they left in cycles, some 230
+    objects each, was collected in stops of 40 to 80 ms."""
+    async with RawOrigin(lambda request: Say(b"", "hang")) as origin:
+        with full_listener() as port:
+            at = gpc(origin) if stage == "waiting" else UpstreamAt(
+                "gpc", f"http://127.0.0.1:{port}")
+            async with sending(at) as sender:
+                assert await left_by_cancelling(sender) < 200
+
+
+async def left_by_cancelling(sender: LinkSender, sends: int = 10) -> int:
+    """Cancel ``sends`` after the first, which warms up; return what the collector found then."""
+    found = 0
+    gc.disable()
+    try:
+        for number in range(sends + 1):
+            send = asyncio.ensure_future(sender.send(asking()))
+            await asyncio.sleep(0.05)
+            send.cancel()
+            await asyncio.wait([send])
+            del send
+            await asyncio.sleep(0)
+            left = gc.collect()
+            found += left if number else 0
+    finally:
+        gc.enable()
+    return found
+
+
+@contextmanager
+def full_listener() -> Iterator[int]:
+    """A port whose backlog is full: what calls it waits."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = int(listener.getsockname()[1])
+        callers = [socket.socket() for _ in range(3)]
+        for each in callers:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.1", port))
+        time.sleep(0.05)
+        yield port
+        for each in callers:
+            each.close()
 
 
 async def test_a_pooled_connection_that_the_upstream_closed_says_nothing_against_the_link() -> None:
