@@ -6,6 +6,8 @@ Rule 3: NoAnswer ends a write (promise 2). A read goes on, to another link first
 Rule 4: a read may start on a second link before the first has failed (a hedge): at once when the
         gate fired on its bytes (``core/gate.py``), else when its wait is over; one whose bytes were
         acknowledged has met a slow upstream and goes to no metered link for that. A write never.
+        Onto a mute link only when that is heard again, or as the last chance: with both links dead
+        a second send each only doubled what had to be given up before anybody could be told.
 Rule 5: a link judged dead answers no more: what is under way there counts as NoAnswer.
 Rule 6: where the gate fired on every usable link and no verdict is out yet, a client that accepts
         copies is not made to wait for one: ``Peek`` asks whether there is a copy (links.md §8).
@@ -314,7 +316,7 @@ def _is_busy(outcome: Outcome | None) -> bool:
 def _hedge_due(race: Race, attempt: Attempt, onto: str) -> Mono | None:
     doubled = race.plan.duplicate and len(race.attempts) == 1
     if attempt.progress == "unacked" or doubled:
-        return attempt.at
+        return _last_chance(race, attempt) if onto in race.mute else attempt.at
     if not _may_spend(race, attempt, onto):
         return None
     wait = dict(race.plan.hedge_after_s).get(attempt.link)
@@ -354,7 +356,7 @@ def _no_path_answers(race: Race, under_way: tuple[Attempt, ...]) -> bool:
 def _is_verdict_due(race: Race) -> bool:
     """Whether a read that was cut off may wait for the verdict on what is left: all of it is mute.
 
-    It comes within A*; a plain 504 some ms before it told nobody why (8 of 700 with both links dead).
+    It comes within A*; a plain 504 some ms before it told nobody why (8 of 700 in a dark).
     """
     if not race.attempts or not race.plan.is_read or not race.usable:
         return False

@@ -11,7 +11,7 @@ Rule 5: what died with our own stall is nobody's fault (LOCAL_STALL).
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from gateway.core.instant import Mono
 from gateway.core.likelihood import Sums, likelihood
@@ -156,9 +156,11 @@ class Seen:
     doubted: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class _Lost:
-    """A question without answer, and how long it waited for one (our own stalls not counted)."""
+class _Lost(NamedTuple):
+    """A question without answer, and how long it waited for one (our own stalls not counted).
+
+    A tuple, which is made three times as fast: there are hundreds of them when both links die.
+    """
 
     target: str
     sent_at: Mono

@@ -217,7 +217,7 @@ class LinkSender:
             self._abandoned(outbound, attempt, sent_at)
             # A task keeps its CancelledError, whose traceback keeps aiohttp's frames, whose timer
             # keeps the task: 230 objects that only the collector found, in stops of 40-80 ms.
-            raise left.with_traceback(None)
+            raise left.with_traceback(None) from None
         finally:
             unwatch()
             if not (isinstance(outcome, Arrived) and isinstance(outcome.reply.body, Streamed)):

@@ -232,6 +232,16 @@ def test_a_read_acknowledged_before_both_links_fell_mute_gets_its_copy_from_othe
         assert decide(told, later(0.06)) == Peek()
 
 
+def test_a_read_whose_gate_fired_goes_to_a_mute_link_when_that_is_heard_or_at_last() -> None:
+    race = begin(replace(READ, mute=frozenset({"sim"})), T).started("fibre", T)
+    race = race.moved(0, "unacked")
+
+    assert decide(race, later(0.3)) == Wait(later(1.0))
+    assert decide(race, later(1.0)) == Start("sim")
+    assert decide(race.told(("fibre", "sim"), frozenset()), later(0.3)) == Start("sim")
+    assert decide(race.told(("sim",), frozenset({"fibre"}), race.mute), later(0.3)) == Start("sim")
+
+
 def test_a_read_cut_off_while_all_that_is_left_is_mute_waits_for_the_verdict() -> None:
     """Its first link is judged dead some ms before the other, over which its send failed already
     and the budget allows no more: it was told 504 and not why."""
