@@ -6,8 +6,9 @@ Rule 3: NoAnswer ends a write (promise 2). A read goes on, to another link first
 Rule 4: a read may start on a second link before the first has failed (a hedge): at once when the
         gate fired on its bytes (``core/gate.py``), else when its wait is over; one whose bytes were
         acknowledged has met a slow upstream and goes to no metered link for that. A write never.
-        Onto a mute link only when that is heard again, or as the last chance: with both links dead
-        a second send each only doubled what had to be given up before anybody could be told.
+        Onto a mute link only when that is heard again, or as the last chance, also after a failure:
+        with both links dead the sends that one's verdict set off over the other, 30 ms before its
+        own, were what those who waited for that one waited for.
 Rule 5: a link judged dead answers no more: what is under way there counts as NoAnswer.
 Rule 6: where the gate fired on every usable link and no verdict is out yet, a client that accepts
         copies is not made to wait for one: ``Peek`` asks whether there is a copy (links.md §8).
@@ -298,7 +299,8 @@ def _next(race: Race, under_way: tuple[Attempt, ...], now: Mono) -> tuple[str, M
     if stale:
         return stale, now
     if fresh:
-        return fresh, now
+        mute = race.plan.is_read and fresh in race.mute
+        return fresh, _last_chance(race, race.attempts[-1]) if mute else now
     return _second_round(race, tried, now)
 
 
@@ -382,7 +384,8 @@ def _second_round(race: Race, tried: list[str], now: Mono) -> tuple[str, Mono]:
                if isinstance(a.outcome, Arrived)
                or (isinstance(a.outcome, NoAnswer | NeverLeft)
                    and a.outcome.cause in ("certificate", "bad_reply"))}
-    again = [link for link in race.usable if tried.count(link) == 1 and link not in settled]
+    again = [link for link in race.usable
+             if tried.count(link) == 1 and link not in settled and link not in race.mute]
     answered = any(isinstance(a.outcome, Arrived) for a in race.attempts)
     if not again or not race.plan.again or answered or "round" in race.denied:
         return "", now

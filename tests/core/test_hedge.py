@@ -239,7 +239,16 @@ def test_a_read_whose_gate_fired_goes_to_a_mute_link_when_that_is_heard_or_at_la
     assert decide(race, later(0.3)) == Wait(later(1.0))
     assert decide(race, later(1.0)) == Start("sim")
     assert decide(race.told(("fibre", "sim"), frozenset()), later(0.3)) == Start("sim")
-    assert decide(race.told(("sim",), frozenset({"fibre"}), race.mute), later(0.3)) == Start("sim")
+    dead = race.told(("sim",), frozenset({"fibre"}), race.mute)
+    assert decide(dead, later(0.3)) == Wait(later(1.0))
+    assert decide(dead, later(1.0)) == Start("sim")
+    assert decide(dead.told(("sim",), frozenset({"fibre"})), later(0.3)) == Start("sim")
+
+
+def test_a_write_that_never_left_goes_to_the_next_link_mute_or_not() -> None:
+    race = after(replace(WRITE, mute=frozenset({"sim"})), NeverLeft("fibre", "connect"))
+
+    assert decide(race, later(0.1)) == Start("sim")
 
 
 def test_a_read_cut_off_while_all_that_is_left_is_mute_waits_for_the_verdict() -> None:
