@@ -108,6 +108,7 @@ class Forwarder:
                     case Wait(until):
                         heard = await self._hear(group, news, until)
                         race = self._told(race, question.facts, heard, pinned)
+                        _give_up(tasks, race)
                     case Peek():
                         race = race.peeked(await peek(), self._clock.now())
                     case Won() | Lost() as end:
@@ -200,6 +201,14 @@ class Forwarder:
             serial=request.serial, route=facts.matched.route.id)
         dead = frozenset(link for link, state in standing.states if state == "DOWN")
         return race.told(unbarred(facts, standing.links), dead, standing.mute)
+
+
+def _give_up(tasks: list[asyncio.Task[None]], race: Race) -> None:
+    """End what the race waits for no more: a link judged dead answers nobody. At once, and not when
+    the race ends: with both links dead that is when everybody wants to be told."""
+    for task, attempt in zip(tasks, race.attempts, strict=True):
+        if attempt.outcome is not None:
+            task.cancel()
 
 
 def _close_losers(race: Race, end: Won | Lost | None) -> None:

@@ -111,6 +111,24 @@ async def test_a_write_on_a_link_judged_dead_ends_when_the_board_says_so() -> No
     assert world.sends == (1, 0)
 
 
+async def test_a_send_on_a_link_judged_dead_is_ended_then_and_not_with_the_race() -> None:
+    world = World(silent("fibre"), answers("sim", after=2.0))
+
+    async def judge() -> tuple[Won | Lost, int]:
+        async with asyncio.TaskGroup() as group:
+            carrying = group.create_task(world.forwarder.carry(world.question))
+            await world.clock.sleep(0.5)
+            world.board.change(links=("sim",), states=(("fibre", "DOWN"), ("sim", "UP")))
+            await world.clock.sleep(0.1)
+            cancelled = world.lines["fibre"].cancelled
+        return carrying.result(), cancelled
+
+    end, cancelled = await world.clock.run(judge())
+
+    assert isinstance(end, Won)
+    assert cancelled == 1
+
+
 async def test_with_every_link_judged_dead_a_read_ends_at_once() -> None:
     world = World(silent("fibre"), silent("sim"))
 
