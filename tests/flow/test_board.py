@@ -16,6 +16,7 @@ from chaos.weather import (
     UpstreamHung,
     UpstreamStatus,
 )
+from gateway.core.course import Course
 from gateway.core.echo import LADDER
 from gateway.core.instant import Mono, Wall
 from gateway.core.link import Link, LinkRules, Sample
@@ -827,3 +828,21 @@ async def test_a_read_in_flight_is_told_when_the_last_link_goes_mute() -> None:
                                 detail="unacked"))
             await it.clock.advance(0.03)
         assert frozenset({"fibre", "sim"}) in heard
+
+
+async def test_what_the_course_doubles_is_doubled_in_the_standing_its_race_begins_with(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def doubles(_: Course, *told: object) -> bool:
+        asked.append(told)
+        return told[2] == "read" and told[4] == 7
+
+    monkeypatch.setattr(Course, "doubles", doubles)
+    async with watched() as it:
+        def double(traffic: Traffic, serial: int) -> bool:
+            return it.board.standing("B81001", "gpc", traffic=traffic, serial=serial,
+                                     route="slots").double
+
+        assert [double("read", 7), double("read", 8), double("write", 7)] == [True, False, False]
+    assert asked[0] == (("fibre", "sim"), "gpc", "read", "slots", 7)
