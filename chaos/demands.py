@@ -4,6 +4,7 @@ The promises hold in any weather; a demand says what *this* weather must have do
 which proves nothing (the hole never dug, the surge never felt) falls short instead of passing.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, assert_never
@@ -38,6 +39,18 @@ class Carries:
     link: str
     times: int
     bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ramps:
+    """In ``phase`` what is asked goes from ``before`` to ``after`` bit by bit: for ``seconds`` at
+    least both answer, ``times`` each."""
+
+    phase: str
+    before: str
+    after: str
+    seconds: float
+    times: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +101,8 @@ class Dead:
     within_s: float
 
 
-Demand: TypeAlias = (NoneFails | Leaves | Carries | Verdict | NeverActive | NothingTold | Sheds
-                     | Dead)
+Demand: TypeAlias = (NoneFails | Leaves | Carries | Ramps | Verdict | NeverActive | NothingTold
+                     | Sheds | Dead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +136,8 @@ def _unmet(demand: Demand, played: Played) -> list[str]:
             return [] if found >= times else [
                 f"{found} live answers of {size} bytes or more came over {link} in {phase}, at "
                 f"least {times} wanted"]
+        case Ramps():
+            return _ramps(demand, played)
         case Verdict(kind, link):
             return [] if (kind, link) in played.verdicts else [
                 f"{kind} was never told of {link}, only " + ", ".join(
@@ -170,6 +185,20 @@ def _leaves(demand: Leaves, played: Played) -> list[str]:
         return [f"nothing was sent in {demand.phase} after {demand.after_s} s"]
     return [f"{over} of {len(late)} answers still came over {demand.link} from "
             f"{demand.after_s} s into {demand.phase}"] if over > demand.share * len(late) else []
+
+
+def _ramps(demand: Ramps, played: Played) -> list[str]:
+    live = [one for one in _in(played, demand.phase) if one.answered == "live"]
+    since = min((one.at for one in live if one.link == demand.after), default=float("inf"))
+    until = max((one.at for one in live if one.link == demand.before), default=float("-inf"))
+    mixed = Counter(one.link for one in live if since <= one.at <= until)
+    whole = until - since >= demand.seconds and all(
+        mixed[link] >= demand.times for link in (demand.before, demand.after))
+    beside_s = max(0.0, until - since)
+    return [] if whole else [
+        f"{demand.before} and {demand.after} answered side by side for {beside_s:.1f} s of "
+        f"{demand.phase} ({mixed[demand.before]} and {mixed[demand.after]} times), wanted "
+        f"{demand.seconds} s and {demand.times} times each"]
 
 
 def _never_active(demand: NeverActive, played: Played) -> list[str]:

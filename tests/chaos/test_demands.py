@@ -13,6 +13,7 @@ from chaos.demands import (
     NoneFails,
     NothingTold,
     Played,
+    Ramps,
     Sheds,
     Verdict,
     unmet,
@@ -24,6 +25,8 @@ LIVE = sent(status=200, whole=True, answer_class="live", phase="bad", link="fibr
             took_s=0.1, body_bytes=30_000)
 SIM = replace(LIVE, link="sim")
 SHED = replace(LIVE, status=503, answer_class="", kind="other", throttled=True, link="")
+MIXED = [replace(LIVE, link=link, at=at) for at, link in (
+    (12.0, "fibre"), (12.1, "sim"), (12.4, "fibre"), (13.1, "sim"), (13.2, "fibre"))]
 PLAYED = Played((LIVE,), {"normal": 5.0, "bad": 10.0, "well": 20.0})
 
 
@@ -42,6 +45,11 @@ def played(*requests: object, **more: object) -> Played:
      "nothing was sent in bad after"),
     (Carries("bad", "fibre", 1, 30_000), played(LIVE), played(replace(LIVE, body_bytes=29_999)),
      "0 live answers of 30000 bytes or more"),
+    (Ramps("bad", "sim", "fibre", 1.0, 2), played(*MIXED), played(*MIXED[1::2], MIXED[-1]),
+     "for 0.0 s of bad (0 and 0 times)"),
+    (Ramps("bad", "sim", "fibre", 1.0, 2), played(*MIXED), played(*MIXED[:2], *MIXED[-2:]),
+     "for 1.1 s of bad (2 and 1 times), wanted 1.0 s and 2"),
+    (Ramps("bad", "sim", "fibre", 1.0, 2), played(*MIXED), played(*MIXED[1:]), "for 0.7 s of bad"),
     (Verdict("MTU_HOLE", "fibre"), played(verdicts=frozenset({("MTU_HOLE", "fibre")})),
      played(verdicts=frozenset({("BROWNOUT", "fibre")})), "never told of fibre, only BROWNOUT of"),
     (NeverActive("bad", "sim"), played(LIVE, moves=(Move(9.0, "switch", "fibre", "sim"),)),

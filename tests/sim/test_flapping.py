@@ -34,3 +34,17 @@ async def test_an_hour_of_flapping_brings_two_failbacks_at_most(
         assert it.turns("sim") == ["VALIDATING", "UP"] or it.turns("sim") == ["UP"]
         assert not any(isinstance(each, RampTold) and each.reason == "done" for each in it.told)
         assert it.board.standing("B81001", "gpc").links[0] == "sim"
+
+
+@pytest.mark.parametrize(("up_s", "most"), [
+    (90.0, 1),  # longer than the first hold and shorter than the second, 60 and 120 s
+    (180.0, 2)])  # longer than the second, and shorter than the third
+async def test_a_link_that_comes_back_for_longer_than_its_hold_is_held_longer_each_time(
+        up_s: float, most: int) -> None:
+    """Without the doubling it comes back until the penalty holds it: four times an hour."""
+    async with watched() as it:
+        await it.world.apply(Flap("fibre", 5.0, up_s))
+        await it.clock.advance(HOUR_S)
+
+        assert 1 <= failbacks(it) <= most
+        assert it.board.standing("B81001", "gpc").links[0] == "sim"
