@@ -2,10 +2,10 @@
 
 A month cannot be played on a real gateway: this is one of its worst minutes, on a real network and
 the real daemon: bursts of 0.2 s on average, drawn by seed, 15 a minute, where 200 a day are one in
-seven minutes; the longest takes 1.2 s, which a fresh gateway's A* of 1.5 s must bear. Many more would be no false alarm: a line that is silent for a
-tenth of its time is a brown-out, and reads leave it. The month itself is simulated: ``python -m
-tests.sim.days`` puts 30 days of 200 bursts, 20 seeds for each of 0.1, 0.2 and 0.4 s, through the
-same detectors.
+seven minutes; the longest takes 1.2 s, which a fresh gateway's A* of 1.5 s must bear. Many more
+would be no false alarm: a line that is silent for a tenth of its time is a brown-out, and reads
+leave it. The month itself is simulated: ``python -m tests.sim.days`` puts 30 days of 200 bursts, 20
+seeds for each of 0.1, 0.2 and 0.4 s, through the same detectors.
 """
 
 from typing import Final
