@@ -7,7 +7,9 @@ Each link has bursts in which everything is lost (exponential lengths, some 200 
 then a single lost packet. Echoes, lookups, handshakes and canaries go out at the cadence of
 links.md section 3 and come back, or not, as the weather of their instant has it. What the links'
 detectors (``core/detector.py``) and the choice of the active link (``core/route.py``) make of it is
-counted: no fault here lasts, so each time the active link is judged dead is a wrong switch.
+counted: no fault here lasts, so each time the active link is judged dead is a wrong switch. Classes
+of requests leave a link by what requests cost, which no probe tells: that is not counted here, but
+played in the stories brownout and false-alarm-month.
 
 Between bursts nothing can change a verdict, so those stretches may be skipped: every schedule
 keeps its phase, and what was answered meanwhile is counted. ``tests/sim/test_days.py`` shows that
@@ -41,6 +43,7 @@ from gateway.core.link import (
     resumed,
 )
 from gateway.core.route import active, preference
+from gateway.core.silence import Learned
 
 ANCHORS: Final = tuple(Probe(name, "echo", "192.0.2.1:7007") for name in ("north", "south", "hscn"))
 LINKS: Final = (Link("fibre", 1, probes=ANCHORS), Link("dsl", 2, probes=ANCHORS))
@@ -55,6 +58,8 @@ CALM_S: Final = 3.0
 LEAD_S: Final = 1.0
 """Played in full before trouble, so that it meets the last answers of a link at work."""
 DAY_S: Final = 86_400.0
+LEAST: Final = {True: 500.0, False: 5000.0}
+"""Link-hours a minute on two cores, with every sample played, and with calm stretches skipped."""
 LOST_A_DAY: Final = 100.0
 """Single packets lost beside the bursts: one echo in 3,500, an ordinary fibre's."""
 
@@ -148,7 +153,7 @@ class Days:
     """Two links through simulated days. ``skipping`` leaves out what cannot change a verdict."""
 
     def __init__(self, seed: int, mean_s: float, a_day: float = 200.0, skipping: bool = True,
-                 rules: LinkRules | None = None) -> None:
+                 rules: LinkRules | None = None, learned: Learned | None = None) -> None:
         self.rules = rules or LinkRules(probe_suspect_every_s=SUSPECT_S, site_jitter_s=0.0)
         self.seed, self.mean_s, self.skipping = seed, mean_s, skipping
         self.now, self.samples = 0.0, 0
@@ -158,7 +163,7 @@ class Days:
         self._order = 0
         self._preferred = preference(LINKS)
         self.lines = [Line(
-            Detector(link, UPSTREAMS, self.rules, resumed(link.id, "", "", Mono(0.0))),
+            Detector(link, UPSTREAMS, self.rules, resumed(link.id, "", "", Mono(0.0)), learned),
             Weather(Random(f"{seed} {link.id} {mean_s}"), mean_s, a_day), 0.01 * n,
             [1.0 + 0.37 * n + 0.11 * k for k in range(len(KINDS))])
             for n, link in enumerate(LINKS)]
@@ -341,13 +346,14 @@ def table(found: Sequence[Found], processes: int) -> Iterator[str]:
         yield (f"{mean:>7}{len(rows):>7}{sum(wrong) / len(wrong):>13.2f}{max(wrong):>7}"
                f"{sum(each.learning for each in rows) / len(rows):>10.2f}{middle.age_s:>8.2f}"
                f"{middle.mean_learned_s:>8.3f}{middle.gaps_a_day:>9.0f}")
-    hours, took = sum(each.hours for each in found), sum(each.took_s for each in found)
-    yield (f"{hours:.0f} link-hours, {sum(each.samples for each in found)} samples: "
-           f"{hours / took * 60.0 * processes:.0f} link-hours a minute on {processes} cores")
+    yield (f"{sum(each.hours for each in found):.0f} link-hours, "
+           f"{sum(each.samples for each in found)} samples: {speed(found, processes):.0f} "
+           f"link-hours a minute on {processes} cores")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Play what was asked for; exit 3 where more than one wrong switch a month was seen."""
+    """Play what was asked for; exit 3 where more than one wrong switch a month was seen, or it was
+    slower than the order wants."""
     top = argparse.ArgumentParser(prog="python -m tests.sim.days", description=__doc__,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
     top.add_argument("--mean", type=float, action="append", help="mean burst, s (0.1, 0.2, 0.4)")
@@ -375,7 +381,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "source", "samples", "hours", "took_s")} for each in found]))
     else:
         print("\n".join(table(found, asked.processes)))
-    return 0 if is_good(found) else 3
+        print(f"must be > {LEAST[asked.whole]}, {'nothing' if asked.whole else 'calm'} skipped: "
+              f"{'met' if is_fast(found, asked.processes, asked.whole) else 'NOT met'}")
+    return 0 if is_good(found) and is_fast(found, asked.processes, asked.whole) else 3
 
 
 def _live(learn: float, days: float, skipping: bool, a_day: float, run: tuple[int, float]
@@ -383,10 +391,21 @@ def _live(learn: float, days: float, skipping: bool, a_day: float, run: tuple[in
     return live(run[0], run[1], learn, days, skipping, a_day)
 
 
+def speed(found: Sequence[Found], processes: int) -> float:
+    """Link-hours a minute."""
+    return sum(each.hours for each in found) / max(
+        1e-9, sum(each.took_s for each in found)) * 60.0 * processes
+
+
+def is_fast(found: Sequence[Found], processes: int, whole: bool) -> bool:
+    """Whether it was as fast as the order wants on two cores."""
+    return speed(found, processes) > LEAST[whole]
+
+
 def is_good(found: Sequence[Found]) -> bool:
     """Whether each mean burst saw at most one wrong switch on average and no seed more than 4."""
     means = {each.mean_s for each in found}
-    return all(each.wrong <= 4 for each in found) and all(
+    return bool(found) and all(each.wrong <= 4 for each in found) and all(
         sum(each.wrong for each in found if each.mean_s == mean)
         <= sum(each.mean_s == mean for each in found) for mean in means)
 

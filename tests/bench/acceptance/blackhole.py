@@ -23,7 +23,7 @@ async def run(options: Options) -> list[Line]:
     tell_slowest(options, fresh.records, fresh.onsets)
     found = measure(taken.records, taken.onsets.began)
     unlearned = measure(fresh.records, fresh.onsets.began)
-    learned = live(1, GAPS[0], learn_days=14.0, days=0.0, a_day=GAPS[1])
+    learned = live(1, GAPS[0], learn_days=14.1, days=0.0, a_day=GAPS[1])
     options.say(f"  14 simulated days of {GAPS[1]:.0f} bursts a day, mean {GAPS[0]} s, teach: "
                 f"A* {learned.age_s:.2f} s, m {learned.mean_learned_s:.3f} s, R "
                 f"{learned.gaps_a_day:.0f}; wrong switches meanwhile: {learned.learning}")
