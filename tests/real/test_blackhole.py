@@ -1,8 +1,9 @@
 """The primary link goes silent at 100 reads/s, on a real kernel, at random instants.
 
-Order of acceptance: 0 failed; added stall p99 < 500 ms, max < 1.5 s; longest gap between answers
-< 0.6 s, over the requests due from 1 s before to 5 s after each onset. The origin answers after
-20 ms. ``FULL=1`` makes 20 onsets, otherwise 2.
+Order of acceptance: 0 failed; p99 < 140 ms, max < 300 ms; longest gap between answers < 0.15 s, over
+the requests due from 1 s before to 5 s after each onset. Here twice that is allowed, since CI's
+machine is busy: still no more than the best peer needs. ``python -m tests.bench.acceptance`` measures
+the order's own limits. The origin answers after 20 ms. ``FULL=1`` makes 20 onsets, otherwise 2.
 """
 
 import asyncio
@@ -119,9 +120,9 @@ async def test_a_silent_blackhole_of_the_primary_fails_no_read(
         sys.stdout.write(f"\n{ONSETS} onsets: {found}\n")  # the figures belong in the note
     assert found.requests >= 0.95 * ONSETS * RATE * (BEFORE_S + AFTER_S)
     assert found.failed == 0
-    assert found.stall_p99 < 0.5
-    assert found.stall_max < 1.5
-    assert found.gap < 0.6
+    assert found.stall_p99 < 0.28
+    assert found.stall_max < 0.6
+    assert found.gap < 0.3
 
 
 def test_the_measure_sees_a_failure_a_stall_and_a_gap() -> None:
