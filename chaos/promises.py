@@ -270,7 +270,7 @@ PROMISES: Final[dict[int, Callable[[Observed], Judgement]]] = {
     7: promise_7, 8: promise_8, 9: promise_9, 10: promise_10, 11: promise_11, 12: promise_12}
 
 LATER: Final = frozenset({3, 7, 8, 10})
-"""Promises that this order cannot exercise yet."""
+"""Promises that Kent does not exercise: two have no code yet, failback has a story of its own."""
 
 
 def judge(observed: Observed) -> dict[int, Judgement]:

@@ -1,9 +1,9 @@
 """The primary link goes silent at 100 reads/s, on a real kernel, at random instants.
 
-Order of acceptance: 0 failed; p99 < 140 ms, max < 300 ms; longest gap between answers < 0.15 s, over
+Order of acceptance: 0 failed; p99 < 140 ms, max < 300 ms; longest gap between answers < 0.15 s, of
 the requests due from 1 s before to 5 s after each onset. Here twice that is allowed, since CI's
-machine is busy: still no more than the best peer needs. ``python -m tests.bench.acceptance`` measures
-the order's own limits. The origin answers after 20 ms. ``FULL=1`` makes 20 onsets, otherwise 2.
+machine is busy: still no more than the best peer needs; ``python -m tests.bench.acceptance`` holds
+to the order's own limits. The origin answers after 20 ms. ``FULL=1`` makes 20 onsets, otherwise 2.
 """
 
 import asyncio

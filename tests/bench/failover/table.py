@@ -69,7 +69,11 @@ class Dark:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One party under one fault: ``onsets`` has the figures of each, ``pooled`` is all together."""
+    """One party under one fault: ``onsets`` has the figures of each, ``pooled`` is all together.
+
+    ``stalls_ms`` (p50, p99, max) is of the ``stalled`` alone, which took more than twice the
+    party's own median: the calm ones would hide how long those waited.
+    """
 
     party: str
     requests: int
@@ -77,6 +81,8 @@ class Score:
     onsets: tuple[Figures, ...]
     pooled_p99_ms: float
     pooled_max_ms: float
+    stalled: int = 0
+    stalls_ms: tuple[float, float, float] = (0.0, 0.0, 0.0)
     dark: tuple[Dark, ...] = ()
 
 
@@ -98,8 +104,11 @@ def score(party: str, sittings: Sequence[Sitting], steps: Sequence[float] = (0.0
                  for one in near(mine, [onset for onsets in strikes for onset in onsets])]
         if dark:
             darks += [_dark(mine, *times) for times in tried]
+    stalls = [each for each in took if each > 2.0 * quantile(took, 0.5)]
     return Score(party, requests, failed, tuple(figures), quantile(took, 0.99),
-                 max(took, default=0.0), tuple(darks))
+                 max(took, default=0.0), len(stalls),
+                 (quantile(stalls, 0.5), quantile(stalls, 0.99), max(stalls, default=0.0)),
+                 tuple(darks))
 
 
 def was_kept(one: Record, began: float, healed: float) -> bool:
@@ -154,6 +163,9 @@ COLUMNS: Final[tuple[Column, ...]] = (
     ("p99 ms", _each(lambda one: one.p99_ms)),
     ("max ms", _each(lambda one: one.max_ms)),
     ("longest gap ms", _each(lambda one: one.gap_ms)),
+    ("stalled", lambda found: f"{found.stalled}"),
+    ("stall p50/p99/max ms", lambda found: "/".join(f"{each:.0f}" for each in found.stalls_ms)
+                                           if found.stalled else "-"),
     ("all p99", lambda found: f"{found.pooled_p99_ms:.0f}" if found.onsets else "-"),
     ("all max", lambda found: f"{found.pooled_max_ms:.0f}" if found.onsets else "-"),
 )

@@ -33,6 +33,14 @@ def test_failed_counts_the_whole_run_and_a_plain_no_with_a_link_up_is_a_failure(
     assert score("envoy", [early]).onsets[0].max_ms == pytest.approx(20)  # outside the window
 
 
+def test_the_stalls_are_of_those_that_waited_and_no_calm_one_hides_them() -> None:
+    waited = [one("nginx", 900 + n, 10.0 + n / 10, took) for n, took in enumerate((0.1, 0.3, 0.5))]
+    found = score("nginx", [Sitting((*steady("nginx", 0, 20), *waited), (10.0,), (15.0,))])
+    assert found.stalled == 3
+    assert found.stalls_ms == (pytest.approx(300), pytest.approx(500), pytest.approx(500))
+    assert "300/500/500" in lines([found])[-1]
+
+
 def test_sittings_have_their_own_numbers_and_their_onsets_stay_apart() -> None:
     """The same numbers come again in every sitting: no record may hide another."""
     calm = Sitting(tuple(steady("ours", 0, 20)), (10.0,), (15.0,))
@@ -99,9 +107,9 @@ def test_the_table_has_a_head_and_a_line_for_each_party_in_columns() -> None:
     head, rule, ours, nginx = lines([score("ours", [sitting]), score("nginx", [sitting])])
     assert [cell.strip() for cell in head.split("|")] == [
         "party", "onsets", "failed of all", "p50 ms", "p99 ms", "max ms", "longest gap ms",
-        "all p99", "all max"]
+        "stalled", "stall p50/p99/max ms", "all p99", "all max"]
     assert [cell.strip() for cell in ours.split("|")] == [
-        "ours", "1", "0 of 200", "20", "20", "20", "100", "20", "20"]
+        "ours", "1", "0 of 200", "20", "20", "20", "100", "0", "-", "20", "20"]
     assert nginx.startswith("nginx ")
     bars = {place for place, sign in enumerate(head) if sign == "|"}
     assert bars == {place for place, sign in enumerate(rule) if sign == "+"}
