@@ -163,7 +163,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
     ("p99 ms", _each(lambda one: one.p99_ms)),
     ("max ms", _each(lambda one: one.max_ms)),
     ("longest gap ms", _each(lambda one: one.gap_ms)),
-    ("stalled", lambda found: f"{found.stalled}"),
+    ("stalled", lambda found: f"{found.stalled}" if found.onsets else "-"),
     ("stall p50/p99/max ms", lambda found: "/".join(f"{each:.0f}" for each in found.stalls_ms)
                                            if found.stalled else "-"),
     ("all p99", lambda found: f"{found.pooled_p99_ms:.0f}" if found.onsets else "-"),

@@ -65,7 +65,7 @@ def test_a_party_that_was_never_tried_has_no_figures() -> None:
     sitting = Sitting(tuple(steady("ours", 0, 20)), (10.0,), (15.0,), (frozenset({"ours"}),))
     found = score("ours", [sitting])
     assert [cell.strip() for cell in lines([found])[2].split("|")] == [
-        "ours", "0", "0 of 200", "-", "-", "-", "-", "-", "-"]
+        "ours", "0", "0 of 200", "-", "-", "-", "-", "-", "-", "-", "-"]
 
 
 def test_the_next_outage_ends_the_look_after_a_heal() -> None:
