@@ -127,10 +127,10 @@ async def writes(options: Options) -> list[Line]:
 
 
 def _lost(taken: Taken) -> int:
-    """Writes that were told as done, and whose whole body never came."""
-    there = set(taken.ledger["whole"])
-    return sum(one.kind == "live" and write_id(one.stream, one.number) not in there
-               for one in taken.records)
+    """Writes told as done before the ledger was asked, whose whole body was not in it."""
+    there, asked = set(taken.ledger["whole"]), taken.ledger["at"]
+    return sum(one.kind == "live" and one.answered < asked
+               and write_id(one.stream, one.number) not in there for one in taken.records)
 
 
 ROWS: Final[dict[str, Row]] = {BOTH: both, WRITES: writes}

@@ -42,7 +42,8 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What one run gave: ``ledger`` is the origin's last word."""
+    """What one run gave: ``ledger`` is the origin's last word, asked for ``at`` that moment while
+    the load went on."""
 
     records: list[Record]
     onsets: Onsets
@@ -106,7 +107,8 @@ async def take(options: Options, home: Path, fault: Fault, count: int,
         onsets = await repeat(run.where.rig, run.load, fault, count, options.dice, options.say)
         left = wanted / RATE - (time.monotonic() - run.began)
         await asyncio.sleep(max(0.5, left))
-        ledger = await run.where.ledger()
+        asked = time.monotonic()
+        ledger = await run.where.ledger() | {"at": asked}
     taken = Taken(run.load.records, onsets, run.watch, ledger)
     taken.keep(home)
     return taken
