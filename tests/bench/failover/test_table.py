@@ -37,7 +37,7 @@ def test_the_stalls_are_of_those_that_waited_and_no_calm_one_hides_them() -> Non
     waited = [one("nginx", 900 + n, 10.0 + n / 10, took) for n, took in enumerate((0.1, 0.3, 0.5))]
     found = score("nginx", [Sitting((*steady("nginx", 0, 20), *waited), (10.0,), (15.0,))])
     assert found.stalled == 3
-    assert found.stalls_ms == (pytest.approx(300), pytest.approx(500), pytest.approx(500))
+    assert found.stalls_ms == pytest.approx((300, 500, 500))
     assert "300/500/500" in lines([found])[-1]
 
 
