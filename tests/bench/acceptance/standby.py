@@ -32,7 +32,6 @@ ROW: Final = "standby"
 COUNT: Final = 22
 WEEK_S: Final = 604_800.0
 UPSTREAMS: Final = 3
-WARM: Final = 2
 KEEPALIVE_S: Final = 300.0
 MOST_MB: Final = 65.0
 IDLE_S: Final = 900.0
@@ -58,7 +57,7 @@ async def run(options: Options) -> list[Line]:
             options.home / "idle", costs, keepalive, IDLE_S if options.requests else SHORT_S)
     rules, links = CadenceRules(), LinkRules()
     many: dict[Ask, int] = {"connect": UPSTREAMS, "canary": UPSTREAMS}
-    rows = [("keepalive", keepalive, WARM * MONTH_S / KEEPALIVE_S)]
+    rows = [("keepalive", keepalive, declared * MONTH_S / KEEPALIVE_S)]
     rows += [(ask, cost, many.get(ask, 1) * MONTH_S / every_s(
         ask, "idle", rules, links, metered=True, small=True)) for ask, cost in costs.items()]
     for kind, cost, events in rows:
