@@ -26,6 +26,6 @@ STORY: Final = Story(
     hold_s=2.0,
     reads_a_second=60.0,
     demands=(NoneFails(unknown=1), Verdict("MTU_HOLE", "fibre"),
-             Carries(HOLE, "fibre", times=3, bytes=30_000)),
+             Carries(HOLE, "fibre", times=5, bytes=30_000)),
     rigs=("namespaces",),
     wanted=Wanted(anchors=True))
