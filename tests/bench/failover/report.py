@@ -19,7 +19,9 @@ FAIR: Final = (
     "parties, so each party pays for the others too; kernel settings are the defaults, one worker",
     "each. Figures are of each onset, median (least-most); only ratios within one run count.",
     "Percentiles: requests sent 1 s before to 5 s after an onset; failed: of the whole run. Who",
-    "was not on A when A was struck was not tried: that onset is left out of its figures.")
+    "was not on A when A was struck was not tried: that onset is left out of its figures. Envoy",
+    "hedges; nginx and HAProxy have no way to ask twice, and try the other link after a failure.",
+    "Stalled is what took more than twice the party's own median in its windows.")
 
 
 @dataclass
