@@ -22,7 +22,6 @@ def failbacks(it: Watched) -> int:
 
 @pytest.mark.parametrize(("down_s", "up_s", "most"), [
     (2.0, 2.0, 0),  # the acceptance's: at most 2; it never passes a hold of 60 s
-    (30.0, 30.0, 0),
     (5.0, 63.0, 2)])  # it breaks again each time just after the first hold
 async def test_an_hour_of_flapping_brings_two_failbacks_at_most(
         down_s: float, up_s: float, most: int) -> None:
@@ -36,15 +35,12 @@ async def test_an_hour_of_flapping_brings_two_failbacks_at_most(
         assert it.board.standing("B81001", "gpc").links[0] == "sim"
 
 
-@pytest.mark.parametrize(("up_s", "most"), [
-    (90.0, 1),  # longer than the first hold and shorter than the second, 60 and 120 s
-    (180.0, 2)])  # longer than the second, and shorter than the third
-async def test_a_link_that_comes_back_for_longer_than_its_hold_is_held_longer_each_time(
-        up_s: float, most: int) -> None:
-    """Without the doubling it comes back until the penalty holds it: four times an hour."""
+async def test_a_link_that_comes_back_for_longer_than_its_hold_is_held_longer_each_time() -> None:
+    """Up for three minutes: longer than the second hold, 120 s, and shorter than the third. Without
+    the doubling it comes back until the penalty holds it: four times an hour."""
     async with watched() as it:
-        await it.world.apply(Flap("fibre", 5.0, up_s))
+        await it.world.apply(Flap("fibre", 5.0, 180.0))
         await it.clock.advance(HOUR_S)
 
-        assert 1 <= failbacks(it) <= most
+        assert 1 <= failbacks(it) <= 2
         assert it.board.standing("B81001", "gpc").links[0] == "sim"
