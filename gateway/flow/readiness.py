@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, Protocol
 
+from gateway.core.cadence import Ask
 from gateway.core.echo import LADDER
 from gateway.core.instant import Mono
 from gateway.core.link import Sample
@@ -32,8 +33,9 @@ LOOK_S: Final = 1.0
 
 
 class Board(Protocol):
-    """Who is told what was seen on the way."""
+    """Who is told what was seen on the way, and what was asked for it: bytes cost money."""
 
+    def counted(self, link: str, ask: Ask) -> None: ...
     def see(self, sample: Sample) -> None: ...
     def climbed(self, rungs: Iterable[Sample]) -> None: ...
 
@@ -109,13 +111,17 @@ class Readiness:
     async def _try(self, link: str) -> list[Check]:
         trial = self._trials[link]
         echoes = await trial.echoes()
+        self._board.counted(link, "size")
         rungs = await trial.ladder(LADDER)
         for sample in echoes:
+            self._board.counted(link, "anchor")
             self._board.see(sample)
         self._board.climbed(rungs)
         found = [Check("echo", link, "", heard(echoes)), Check("size", link, "", climbed(rungs))]
         for upstream in self._upstreams:
+            self._board.counted(link, "names")
             found.append(Check("dns", link, upstream, await trial.names(upstream)))
+            self._board.counted(link, "connect")
             made = await trial.connect(upstream)
             found += [
                 Check("connect", link, upstream, made.connect),

@@ -1,6 +1,7 @@
 """The morning's run on virtual days: when it is made, what it tries, and what follows."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -8,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gateway.core.cadence import Ask
 from gateway.core.canary import Found
 from gateway.core.instant import Wall
 from gateway.core.link import Sample
@@ -66,11 +68,15 @@ class Rig:
     reports: list[Report] = field(default_factory=list)
     passed: list[tuple[str, ...]] = field(default_factory=list)
     seen: int = 0
+    asked: Counter[tuple[str, Ask]] = field(default_factory=Counter)
     fibre: Line = field(init=False)
     sim: Line = field(init=False)
 
     def __post_init__(self) -> None:
         self.fibre, self.sim = Line(self.clock, "fibre"), Line(self.clock, "sim")
+
+    def counted(self, link: str, ask: Ask) -> None:
+        self.asked[link, ask] += 1
 
     def see(self, sample: Sample) -> None:
         self.seen += 1
@@ -124,6 +130,15 @@ async def test_one_run_at_half_past_six_a_local_day_also_where_the_clocks_change
         (day + timedelta(days=n)).isoformat() for n in range(4)]
     assert all(each.is_ready for each in rig.reports)
     assert rig.passed[-1] == ("fibre", "sim")
+
+
+async def test_what_a_run_asks_is_counted_as_what_probing_costs() -> None:
+    rig = Rig(SimClock(wall=utc("2026-11-26T06:29")))
+    async with running(rig):
+        await rig.clock.advance(120.0)
+    assert len(rig.reports) == 1
+    assert rig.asked == {(link, ask): 1 for link in ("fibre", "sim")
+                         for ask in ("anchor", "size", "names", "connect")}
 
 
 async def test_a_restart_after_the_run_does_not_run_again() -> None:

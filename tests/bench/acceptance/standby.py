@@ -88,7 +88,7 @@ def _tables(home: Path, ask: Ask | None) -> dict[str, Any]:
 
 
 async def _cost(home: Path, ask: Ask) -> float:
-    async with _running(home, ask, 8.0) as site:
+    async with _running(home, ask, SETTLED_S) as site:
         count, carried = await _asked(site, ask), counters(SIM.device)
         while await _asked(site, ask) - count < COUNT:  # noqa: ASYNC110  # a daemon is polled
             await asyncio.sleep(0.5)
