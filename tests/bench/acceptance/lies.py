@@ -27,7 +27,7 @@ from tests.kit.pki import issue, make_ca
 
 LASTS_S: Final = 8.0
 STRAYED: Final = 0.02  # what a rescue may take elsewhere, where the primary is to keep its work
-NAMELESS_S: Final = 20.0  # some 35 connections end in it; lookups fail in a row each 5 s
+NAMELESS_S: Final = 25.0  # three lookups in a row fail, one each 5 s, and the last times out
 FOREIGN_S: Final = 20.0  # new connections are made every 15 s to see whether they still are
 CALM_S: Final = 180.0  # a class that left comes back a minute after its link is well
 HOST: Final = "up.bench.example"
