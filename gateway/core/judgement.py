@@ -77,8 +77,10 @@ class Judgement:
             and v.upstream in provable and states.get(v.link) == "QUARANTINED"
             and (self.paths.get((v.link, v.upstream), NO_READING).good_at or NEVER) <= v.since)
         for link, detector in detectors.items():
+            named = max((row[-1].sent_at for name, each in detectors.items() if name != link
+                         for row in each.lookups.values() if row and row[-1].ok), default=None)
             after += link_faults(self.verdicts, link, detector.lookups, detector.rungs,
-                                 detector.sums, detector.heard, after, now)
+                                 detector.sums, detector.heard, after, now, named)
         after += self._slow(after, detectors)
         said = changes(self.verdicts, after, now)
         self.verdicts = after

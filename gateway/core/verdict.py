@@ -494,24 +494,28 @@ def dead_link(link: str, reading: Reading, now: Mono) -> Verdict | None:
 
 def link_faults(before: tuple[Verdict, ...], link: str, lookups: Mapping[str, Sequence[Sample]],
                 rungs: Mapping[int, Sample], sums: Sums, heard: Mono | None,
-                on_paths: tuple[Verdict, ...], now: Mono) -> tuple[Verdict, ...]:
+                on_paths: tuple[Verdict, ...], now: Mono, named: Mono | None = None
+                ) -> tuple[Verdict, ...]:
     """Return the verdicts on ``link`` as a whole that move nothing by themselves, and
     TLS_INTERCEPT of the link where two of its upstreams showed a wrong certificate.
 
     ``lookups`` are by resolver (``own``, ``other``), ``rungs`` the last of each size of the
-    ladder, ``sums`` those of ``core/likelihood.py``.
+    ladder, ``sums`` those of ``core/likelihood.py``. ``named`` is when a lookup was asked that was
+    answered over another link.
     """
     old = {v.kind: v for v in before if v.link == link and not v.upstream}
-    found = [silent_resolver(before, link, lookups, heard), _mtu_hole(old, link, rungs, now),
+    found = [silent_resolver(before, link, lookups, heard, named), _mtu_hole(old, link, rungs, now),
              _brown_out(old, link, sums, now), _intercepted(old, link, on_paths, now)]
     return tuple(verdict for verdict in found if verdict is not None)
 
 
 def silent_resolver(before: tuple[Verdict, ...], link: str,
-                    lookups: Mapping[str, Sequence[Sample]], heard: Mono | None
-                    ) -> Verdict | None:
+                    lookups: Mapping[str, Sequence[Sample]], heard: Mono | None,
+                    named: Mono | None = None) -> Verdict | None:
     """Return DNS_FAULT of ``link`` while its own resolver's last lookups failed, and another
-    resolver answered over it, or, where none is asked, the link was heard since.
+    resolver answered over it, or, where none is asked, the link was heard since. Where none answers
+    over it and it is heard, the fault is its own if a lookup asked meanwhile (``named``) was
+    answered over another link: somebody swallows port 53.
 
     It moves nothing: lookups go on elsewhere, or from what was last known (links.md section 14).
     """
@@ -523,7 +527,8 @@ def silent_resolver(before: tuple[Verdict, ...], link: str,
     if old is not None:
         return old
     other = list(lookups.get("other", ()))
-    if other and not other[-1].ok:
+    meanwhile = named is not None and named >= row[0].sent_at
+    if other and not other[-1].ok and not meanwhile:
         return None  # names are in trouble everywhere, or nothing passes
     if heard is None or heard <= row[-1].sent_at:
         return None

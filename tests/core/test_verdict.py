@@ -310,6 +310,17 @@ def test_where_another_resolver_is_silent_over_the_link_too_names_are_not_its_ow
     assert silent_resolver((), "fibre", {"own": own, "other": [other(99.0, True)]}, Mono(99.9))
 
 
+def test_where_no_name_comes_over_a_link_that_is_heard_and_one_does_over_another_it_is_its_fault(
+        ) -> None:
+    """Somebody swallows port 53 on it. An answer from before the trouble proves nothing."""
+    own = [Sample("fibre", "own", "dns", False, Mono(at), Mono(at + 0.8), detail="resolve")
+           for at in (97.0, 98.0, 99.0)]
+    both = {"own": own, "other": [other(99.0, False)]}
+    assert silent_resolver((), "fibre", both, Mono(99.9), Mono(97.5))
+    assert silent_resolver((), "fibre", both, Mono(99.9), Mono(96.9)) is None
+    assert silent_resolver((), "fibre", both, Mono(98.9), Mono(97.5)) is None
+
+
 def faults(rungs: dict[int, Sample] | None = None, sums: Sums | None = None,
            paths: tuple[Verdict, ...] = (), before: tuple[Verdict, ...] = ()) -> list[str]:
     found = link_faults(before, "fibre", {}, rungs or {}, sums or Sums(), NOW, paths, NOW)

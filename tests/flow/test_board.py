@@ -281,6 +281,21 @@ async def test_a_silent_resolver_is_told_once_and_once_when_it_answers_again() -
         assert it.switches() == []
 
 
+@pytest.mark.parametrize("elsewhere", [True, False])
+async def test_a_link_over_which_no_resolver_answers_has_a_fault_if_one_does_over_another(
+        elsewhere: bool) -> None:
+    async with watched() as it:
+        for _ in range(3):
+            now = it.clock.now()
+            for resolver in ("own", "other"):
+                it.board.see(Sample("fibre", resolver, "dns", False, now, now, detail="resolve"))
+            it.board.see(Sample("sim", "own", "dns", elsewhere, now, now, detail="resolve"))
+            await it.clock.advance(2.0)
+        told = [("DNS_FAULT", "fibre", "", False)]
+        assert [each for each in it.judged() if each[1] == "fibre"] == (told if elsewhere else [])
+        assert it.switches() == []
+
+
 async def test_a_captive_portal_is_left_and_not_believed() -> None:
     async with watched() as it:
         await it.world.apply(CaptivePortal("fibre"))
