@@ -159,7 +159,7 @@ class Seen:
 class _Lost(NamedTuple):
     """A question without answer, and how long it waited for one (our own stalls not counted).
 
-    A tuple, which is made three times as fast: there are hundreds of them when both links die.
+    A tuple, which is made more than twice as fast: there are hundreds when both links die.
     """
 
     target: str

@@ -12,6 +12,10 @@ from tests.bench.rig.records import Record, read, write
 from tests.bench.rig.watch import Watch
 from tests.bench.rig.wire import Answer, dechunked
 
+BODY = b'{"resourceType":"Appointment","write":"w_1","comment":"' + b"x" * 500 + b'"}'
+WRITE = b"POST /Appointment HTTP/1.1\r\nHost: o\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+CUT = len(WRITE) - len(BODY) + 300
+
 
 async def origin(ledger: Ledger) -> tuple[asyncio.Server, int]:
     server = await asyncio.get_running_loop().create_server(
@@ -98,10 +102,8 @@ def test_a_change_of_a_link_is_dated_by_when_it_happened() -> None:
 async def test_a_write_that_was_cut_and_sent_again_is_two() -> None:
     ledger = Ledger(0.0)
     server, port = await origin(ledger)
-    body = b'{"resourceType":"Appointment","write":"w_1","comment":"' + b"x" * 500 + b'"}'
-    head = b"POST /Appointment HTTP/1.1\r\nHost: o\r\nContent-Length: %d\r\n\r\n" % len(body)
     async with server:
-        for sent in (head + body[:300], head + body):
+        for sent in (WRITE[:CUT], WRITE):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(sent)
             await writer.drain()
@@ -116,16 +118,14 @@ async def test_a_write_that_was_cut_and_sent_again_is_two() -> None:
 async def test_a_write_whose_cut_nobody_told_of_is_begun() -> None:
     ledger = Ledger(0.0)
     server, port = await origin(ledger)
-    body = b'{"resourceType":"Appointment","write":"w_1","comment":"' + b"x" * 500 + b'"}'
-    head = b"POST /Appointment HTTP/1.1\r\nHost: o\r\nContent-Length: %d\r\n\r\n" % len(body)
     async with server:
         _, silent = await asyncio.open_connection("127.0.0.1", port)
-        silent.write(head + body[:300])
+        silent.write(WRITE[:CUT])
         await asyncio.sleep(0.05)
         said = json.loads(ledger.told())
         assert (said["writes"], said["whole"], said["cut"], said["duplicates"]) == (1, [], 1, {})
         _, again = await asyncio.open_connection("127.0.0.1", port)
-        again.write(head + body)
+        again.write(WRITE)
         await asyncio.sleep(0.05)
         said = json.loads(ledger.told())
         for writer in (silent, again):
