@@ -16,7 +16,7 @@ Rule 4: a row costs a microsecond or two, and no object that a collector would h
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from struct import Struct
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -59,7 +59,7 @@ chunk began; three figures that each kind has for itself (``Row``); number and s
 MICRO: Final = 1e6
 U32: Final = 0xFFFFFFFF
 U16: Final = 0xFFFF
-SIDES: Final[tuple[str, ...]] = tuple(each.name for each in fields(Circumstances))
+SIDES: Final[tuple[str, ...]] = Circumstances._fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ Rule 2: what a healthy link costs is a few dictionary look-ups per sample; a jud
         only when a sample could change something (``see`` says so) or something is overdue.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from itertools import count
 from typing import Final
 
@@ -28,6 +28,7 @@ from gateway.core.link import (
     Reading,
     Sample,
     news_of,
+    still_until,
     turn,
 )
 from gateway.core.silence import APART_S, Learned, Silence, SilenceRules, silence, tail
@@ -121,7 +122,8 @@ class Detector:
         self._hold = [0, 0]  # answers and misses of anchors since clean_since
         self._hold_from = memory.clean_since
         self._everyday = [0, 0, 0]  # echoes, lone misses, signs of life since last counted
-        self._well: tuple[Circumstances, str, float] | None = None  # last found well, under these
+        self._judged: tuple[Circumstances, str, float] | None = None  # last judged, under these
+        self._still_until = -math.inf  # time alone changes nothing before
         self._carried = 0.0
         self._unacked: Mono | None = None  # when the bytes left on which a gate fired last
         self._tailed: Mono | None = None  # when the last gap with a tail ended
@@ -171,8 +173,8 @@ class Detector:
         should judge at once."""
         self.ring.append(sample)
         self._file(sample)
-        if not sample.ok:
-            self._well = None
+        if not sample.ok or self.memory.state != "UP":
+            self._judged = None
         if is_heard(sample):
             self._hear(sample)
         elif is_missed(sample, bool(self._proven)):
@@ -257,7 +259,7 @@ class Detector:
         for a death."""
         reading, self._carried = self.reading, after_success(self.reading.likelihood)
         lost = list(reading.lost)
-        self.reading = replace(reading, unanswered=0, silence_s=0.0, lost=())
+        self.reading = reading._replace(unanswered=0, silence_s=0.0, lost=())
         if not lost or not reading.overdue:
             return
         # What was sent again, as TCP does, was asked in the gap and answered after it.
@@ -339,16 +341,12 @@ class Detector:
         seen = Seen(self.ring, self._open.values(), self.heard, self._carrier, self._proven,
                     self._doubted())
         reading = read_link(seen, stalls, self.rules, now, self.measure(prior))
-        if not reading.dead and is_captive(self._anchor_rings()):
-            reading = replace(reading, dead="CAPTIVE")
-        self.reading = replace(
-            reading, signed=self._signed, pinned=self._pinned,
+        dead = reading.dead or ("CAPTIVE" if is_captive(self.targets.values()) else "")
+        self.reading = reading._replace(
+            dead=dead, signed=self._signed, pinned=self._pinned,
             valid=self.memory.state != "VALIDATING" or self._is_valid(),
             good_hold=self.memory.state != "PROBATION" or self._is_good_hold(now))
         return self.reading
-
-    def _anchor_rings(self) -> list[deque[Sample]]:
-        return list(self.targets.values())
 
     def _doubted(self) -> frozenset[str]:
         return frozenset(target for target, ring in self.targets.items()
@@ -361,9 +359,13 @@ class Detector:
         return {layers[kind] for kind in self._kinds.values()} <= self._shown
 
     def _is_good_hold(self, now: Mono) -> bool:
-        """Whether the hold saw enough answers, few enough misses, and round trips as usual."""
+        """Whether the hold, once it is over, saw enough answers, few enough misses, and round trips
+        as usual."""
+        hold_s = self.memory.hold_s(self.rules, now)
+        if now - self.memory.clean_since < hold_s:
+            return False
         good, bad = self._hold
-        share = min(1.0, self.memory.hold_s(self.rules, now) / HOLD_USUAL_S)
+        share = min(1.0, hold_s / HOLD_USUAL_S)
         if good < self.rules.hold_echoes * share * (len(self._kinds) > 0):
             return False
         if bad > max(1.0, (good + bad) * max(HOLD_LOSS, 2 * self.learned.loss)):
@@ -378,15 +380,18 @@ class Detector:
         """Turn the link's state by what is known at ``now``; return the turn, None if none.
 
         ``foreign`` is a verdict of others against the link: TLS_INTERCEPT seen by its upstreams.
-        A link that was well under the same circumstances, and of which nothing is late, still is.
+        Where nothing was seen since, the circumstances are the same and nothing is late, time alone
+        may yet end a hold or a suspicion (``still_until``): until then nothing is read again.
         """
-        if self._well == (around, foreign, prior) and not self._is_late(now):
+        if (now < self._still_until and self._judged == (around, foreign, prior)
+                and not self._is_late(now)):
             self._learn(now)
             return None
         turned = self._judge(around, stalls, now, prior, foreign)
-        is_well = (self.memory.state == "UP" and turned is None and not self.reading.dead
-                   and not self.reading.unanswered and not self.reading.overdue)
-        self._well = (around, foreign, prior) if is_well else None
+        reading = self.reading
+        still = not (turned or reading.dead or reading.unanswered or reading.overdue)
+        self._judged = (around, foreign, prior) if still else None
+        self._still_until = still_until(self.memory, self.rules, now)
         return turned
 
     def _is_late(self, now: Mono) -> bool:
@@ -399,9 +404,9 @@ class Detector:
                ) -> LinkTurned | None:
         reading = self.read(stalls, now, prior)
         if foreign and not reading.dead:
-            reading = self.reading = replace(reading, dead=foreign)
+            reading = self.reading = reading._replace(dead=foreign)
         self._learn(now)
-        around = replace(around, may_pin=self._may_pin)
+        around = around._replace(may_pin=self._may_pin)
         news = news_of(self.memory, reading, around, self.rules, now)
         if news is None:
             return None

@@ -9,8 +9,9 @@ Rule 3: leaving a link is undamped, coming back is damped: a healed link waits i
 Rule 4: nothing here knows of upstreams. Their troubles move no link (promise 6).
 """
 
+import math
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from gateway.core.instant import Mono
 from gateway.errors import ImpossibleTurn
@@ -333,8 +334,7 @@ def _counted(memory: LinkMemory, rules: LinkRules, now: Mono) -> LinkMemory:
                    penalty=memory.penalty_now(rules, now) + EPISODE_PENALTY, penalty_at=now)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What the samples of one link say at one moment (made by ``core/verdict.py``).
 
     ``heard`` is the last success, ``in_row`` how many came since the last miss. ``overdue`` tells
@@ -342,8 +342,8 @@ class Reading:
     ``likelihood`` is S, ``age_s`` the silence that was needed. ``signed`` is the last good answer
     of the kind that nobody can forge (an echo, where the link has any), ``pinned`` the last
     handshake that showed the right certificate. ``valid``: each kind of probe that the link has
-    succeeded since the state began. ``good_hold``: enough answers, few enough lost and quick
-    enough since ``clean_since``.
+    succeeded since the state began. ``good_hold``: where a hold is over, it saw enough answers, few
+    enough lost and quick enough.
     """
 
     heard: Mono | None = None
@@ -368,8 +368,7 @@ class Reading:
 FOREIGNERS: Final = frozenset({"CAPTIVE", "TLS_INTERCEPT"})
 
 
-@dataclass(frozen=True, slots=True)
-class Circumstances:
+class Circumstances(NamedTuple):
     """What is known beside a link's own samples when it is judged.
 
     ``windowed``: a maintenance window binds it. ``alone``: no other link is steady (``STEADY``).
@@ -409,6 +408,19 @@ def news_of(memory: LinkMemory, reading: Reading, around: Circumstances, rules: 
     if reading.heard is None or reading.overdue:
         return None
     return _good_news(memory, reading, around, rules, now)
+
+
+def still_until(memory: LinkMemory, rules: LinkRules, now: Mono) -> float:
+    """Return until when time alone brings a link in this state no news, if nothing is late."""
+    match memory.state:
+        case "UP":
+            return math.inf
+        case "SUSPECT":
+            return memory.clean_since + rules.quiet_s
+        case "PROBATION":  # what doubles the hold is forgotten after an hour
+            forgotten = (at + EPISODES_S for at in memory.episodes if now - at < EPISODES_S)
+            return min(memory.clean_since + memory.hold_s(rules, now), *forgotten, math.inf)
+    return now
 
 
 def _is_lone(memory: LinkMemory, reading: Reading) -> bool:

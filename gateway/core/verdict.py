@@ -9,6 +9,7 @@ Rule 4: a connection accepted proves nothing: relays and the boxes of mobile car
 Rule 5: what died with our own stall is nobody's fault (LOCAL_STALL).
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -71,6 +72,10 @@ WRONG_PEER: Final = frozenset({"certificate", "issuer"})
 """A handshake that showed a certificate which is not the right one, or not from the pinned CA."""
 
 
+NOT_SILENT: Final = NO_EVIDENCE | WRONG_CONTENT | WRONG_PEER | {FORGED}
+"""Ends that are no silence: ours, or somebody's who is not whom we asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A named fault and its scope: ``link`` or ``upstream`` or both (a path), ``""`` where neither.
@@ -111,12 +116,12 @@ Stalls: TypeAlias = Sequence[tuple[Mono, Mono]]
 
 def is_heard(sample: Sample) -> bool:
     """Whether ``sample`` proves that the link carries something both ways."""
-    if sample.detail in NO_EVIDENCE or sample.layer in SILENT_LAYERS:
+    layer, detail = sample.layer, sample.detail
+    if layer in SILENT_LAYERS or detail in NO_EVIDENCE:
         return False
     if not sample.ok:
-        return sample.layer == "request" and (sample.detail.isdigit()
-                                              or sample.detail == "bad_reply")
-    return sample.anchor or sample.layer != "connect"
+        return layer == "request" and (detail.isdigit() or detail == "bad_reply")
+    return sample.anchor or layer != "connect"
 
 
 def is_missed(sample: Sample, ever_heard: bool) -> bool:
@@ -125,11 +130,11 @@ def is_missed(sample: Sample, ever_heard: bool) -> bool:
     A name without address is the resolver's silence, not the link's, unless nothing was ever heard
     on the link. A wrong certificate or content came from somebody.
     """
-    if sample.ok or is_heard(sample) or sample.layer in SILENT_LAYERS:
+    if sample.ok or sample.layer in SILENT_LAYERS or is_heard(sample):
         return False
     if sample.detail == "resolve":
         return not ever_heard
-    return sample.detail not in NO_EVIDENCE | WRONG_CONTENT | {"certificate", "issuer", FORGED}
+    return sample.detail not in NOT_SILENT
 
 
 def stalled_s(stalls: Stalls, begin: Mono, end: Mono) -> float:
@@ -139,8 +144,7 @@ def stalled_s(stalls: Stalls, begin: Mono, end: Mono) -> float:
     return sum(max(0.0, min(until, end) - max(since, begin)) for since, until in stalls)
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What the board holds of one link: samples in order of arrival, and questions under way.
 
     ``heard`` dates the last success of all, however old; ``carrier`` is the last sample of that
@@ -170,8 +174,7 @@ class _Lost(NamedTuple):
     layer: Layer = "request"
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
+class Measure(NamedTuple):
     """By what a silence is measured: the age A* with what the comb and the answer's way add to
     it, the everyday loss, one burst's length, and what earlier misses and priors left of S.
 
@@ -196,10 +199,10 @@ def read_link(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono,
     """
     by = by or Measure(rules.fresh_s, echo_late_s=rules.echo_late_s)
     gone = "LINK_DOWN" if seen.carrier is not None and not seen.carrier.ok else ""
+    heard = -math.inf if seen.heard is None else seen.heard
     lost = [question for question in _unanswered(seen, stalls, rules, now, by)
-            if (not seen.proven or question.target in seen.proven)
-            and (seen.heard is None or question.sent_at > seen.heard)
-            and not _spoilt(stalls, question.sent_at, rules)]
+            if question.sent_at > heard and (not seen.proven or question.target in seen.proven)
+            and not (stalls and _spoilt(stalls, question.sent_at, rules))]
     if not lost:
         return Reading(seen.heard, _in_row(seen.samples, rules.heal_successes), dead=gone,
                        likelihood=by.carried, age_s=by.age_s)
@@ -255,7 +258,9 @@ def _unanswered(seen: Seen, stalls: Stalls, rules: LinkRules, now: Mono, by: Mea
     """
     found = []
     for question in seen.asked:
-        waited = now - question.sent_at - stalled_s(stalls, question.sent_at, now)
+        waited = now - question.sent_at
+        if stalls:
+            waited -= stalled_s(stalls, question.sent_at, now)
         if waited >= (by.echo_late_s if question.layer == "echo" else rules.late_s):
             found.append(_Lost(question.target, question.sent_at, question.anchor, waited,
                                layer=question.layer))
@@ -275,9 +280,12 @@ def _in_row(samples: Sequence[Sample], row_max: int) -> int:
     """Successes in a row at the end, counted up to ``row_max``."""
     row = 0
     for sample in reversed(samples):
-        if is_missed(sample, ever_heard=True) or row >= row_max:
+        if row >= row_max:
             break
-        row += is_heard(sample)
+        if is_heard(sample):
+            row += 1
+        elif is_missed(sample, ever_heard=True):
+            break
     return row
 
 
@@ -296,7 +304,10 @@ def is_captive(anchors: Collection[Sequence[Sample]]) -> bool:
     The last ``CAPTIVE_ROW`` answers of one anchor were forged or had the wrong content, and no
     anchor that can prove itself (an echo, or one whose content is checked) did so since.
     """
-    if not any(ring and _is_foreign(ring[-1]) for ring in anchors):
+    for ring in anchors:
+        if ring and not ring[-1].ok and _is_foreign(ring[-1]):
+            break
+    else:
         return False
     rings = [[sample for sample in ring if sample.layer in ("http", "echo") and sample.anchor
               and (sample.ok or _is_foreign(sample))] for ring in anchors]

@@ -92,7 +92,7 @@ def test_no_reading_asks_for_an_impossible_turn(
     ("UNKNOWN", DEAD, "DEAD"),
     ("UNKNOWN", PORTAL, "FOREIGN"),
     ("VALIDATING", WELL, "VALIDATED"),
-    ("VALIDATING", replace(WELL, valid=False), None),
+    ("VALIDATING", WELL._replace(valid=False), None),
     ("VALIDATING", DEAD, "DEAD"),
     ("UP", WELL, None),
     ("UP", OVERDUE, "MISSED"),
@@ -105,17 +105,17 @@ def test_no_reading_asks_for_an_impossible_turn(
     ("IMPAIRED", OVERDUE, "MISSED"),
     ("IMPAIRED", DEAD, "DEAD"),
     ("DOWN", WELL, "HEALED"),
-    ("DOWN", replace(WELL, in_row=4), None),
+    ("DOWN", WELL._replace(in_row=4), None),
     ("DOWN", OVERDUE, None),
     ("DOWN", DEAD, None),
     ("DOWN", PORTAL, "FOREIGN"),
     ("PROBATION", WELL, "HELD"),
-    ("PROBATION", replace(WELL, good_hold=False), None),
+    ("PROBATION", WELL._replace(good_hold=False), None),
     ("PROBATION", OVERDUE, "MISSED"),
-    ("PROBATION", replace(OVERDUE, gap=True), "DEAD"),
+    ("PROBATION", OVERDUE._replace(gap=True), "DEAD"),
     ("PROBATION", DEAD, "DEAD"),
     ("QUARANTINED", WELL, "OURS"),
-    ("QUARANTINED", replace(WELL, signed=None), None),
+    ("QUARANTINED", WELL._replace(signed=None), None),
     ("QUARANTINED", PORTAL, None),
     ("QUARANTINED", DEAD, None),
     ("DRAINING", WELL, "RELEASED"),
@@ -143,15 +143,15 @@ def test_the_last_link_needs_neither_row_nor_hold_but_one_signed_answer(state: L
     once = Reading(heard=Mono(99.99), in_row=1, signed=Mono(99.99), valid=False, good_hold=False)
     assert news_of(memory(state, 99.9, 99.9), once, ALONE, RULES, NOW) == "NEEDED"
     assert news_of(memory(state, 99.9, 99.9), once, QUIET_ROOM, RULES, NOW) != "NEEDED"
-    unsigned = replace(once, signed=None)
+    unsigned = once._replace(signed=None)
     assert news_of(memory(state, 99.9, 99.9), unsigned, ALONE, RULES, NOW) != "NEEDED"
 
 
 def test_a_quarantined_link_is_not_taken_even_where_it_is_all_there_is() -> None:
     since = memory("QUARANTINED", 99.0, 99.0)
-    assert news_of(since, replace(WELL, dead="CAPTIVE"), ALONE, RULES, NOW) is None
+    assert news_of(since, WELL._replace(dead="CAPTIVE"), ALONE, RULES, NOW) is None
     pinned = Circumstances(alone=True, may_pin=True)
-    assert news_of(since, replace(WELL, pinned=None), pinned, RULES, NOW) is None
+    assert news_of(since, WELL._replace(pinned=None), pinned, RULES, NOW) is None
     assert news_of(since, WELL, pinned, RULES, NOW) == "OURS"
 
 

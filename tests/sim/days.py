@@ -53,10 +53,10 @@ ECHO_S: Final = 0.25
 SUSPECT_S: Final = 0.1
 TICK_S: Final = 0.05
 TIMEOUT_S: Final = 0.8
-CALM_S: Final = 3.0
-"""Played in full after trouble: the 2 s of quiet that end a suspicion, and some more."""
-LEAD_S: Final = 1.0
-"""Played in full before trouble, so that it meets the last answers of a link at work."""
+CALM_S: Final = 1.0
+"""Played in full after a link is up again, so that four echoes have been answered since."""
+LEAD_S: Final = 0.5
+"""Played in full before trouble, so that it meets the last two answers of a link at work."""
 DAY_S: Final = 86_400.0
 LEAST: Final = {True: 500.0, False: 5000.0}
 """Link-hours a minute on two cores, with every sample played, and with calm stretches skipped."""
@@ -116,7 +116,7 @@ class Weather:
 
 @dataclass(slots=True)
 class Line:
-    """One link at work: its detector, its weather, and when each probe is due."""
+    """One link at work: its detector, its weather, when each probe is due and the ``soonest``."""
 
     detector: Detector
     weather: Weather
@@ -124,6 +124,10 @@ class Line:
     due: list[float]
     turn: int = 0
     trouble_until: float = 0.0
+    soonest: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.soonest = min(self.due)
 
     def is_calm(self, now: float) -> bool:
         """Nothing is open or suspect, and has not been for long enough to have left no trace."""
@@ -167,6 +171,7 @@ class Days:
             Weather(Random(f"{seed} {link.id} {mean_s}"), mean_s, a_day), 0.01 * n,
             [1.0 + 0.37 * n + 0.11 * k for k in range(len(KINDS))])
             for n, link in enumerate(LINKS)]
+        self._around = self._beside()
         self._tick_at = TICK_S
         self._active = ""
 
@@ -181,9 +186,8 @@ class Days:
         for n, line in enumerate(self.lines):
             if line.echo_at < at:
                 at, what = line.echo_at, n
-            soonest = min(line.due)
-            if soonest < at:
-                at, what = soonest, n + 2
+            if line.soonest < at:
+                at, what = line.soonest, n + 2
         if self._pending and self._pending[0][0] <= at:
             self.now = self._pending[0][0]
             self._arrive()
@@ -210,6 +214,7 @@ class Days:
         line = self.lines[n]
         k = min(range(len(KINDS)), key=line.due.__getitem__)
         line.due[k] += KINDS[k].every_s
+        line.soonest = min(line.due)
         self._ask(n, KINDS[k].layer, KINDS[k].target, KINDS[k].anchor)
 
     def _ask(self, n: int, layer: Layer, target: str, anchor: bool) -> None:
@@ -228,7 +233,7 @@ class Days:
                                              RTT_S * 1000, seq=line.turn))
             return
         line.trouble_until = self.now + CALM_S
-        self._tick_at = min(self._tick_at, _grid(self.now + TICK_S))
+        self._tick_at = min(self._tick_at, grid(self.now + TICK_S))
         token = line.detector.asked(target, sent) if layer != "dns" else -1
         due = Mono(self.now + TIMEOUT_S)
         detail = "resolve" if layer == "dns" else "timeout"
@@ -265,7 +270,7 @@ class Days:
 
     def _tick(self, until: float) -> None:
         """Judge what is not calm, as the board does; and skip to where something will happen."""
-        self._tick_at = _grid(self.now + TICK_S)
+        self._tick_at = grid(self.now + TICK_S)
         calm = True
         for n, line in enumerate(self.lines):
             if not line.is_calm(self.now):
@@ -279,7 +284,7 @@ class Days:
         if self.skipping and ahead > self.now + LEAD_S:
             self._skip(min(ahead, self.now + 60.0))
         else:
-            self._tick_at = _grid(self.now + 1.0)  # a miss is judged when it is noticed, not here
+            self._tick_at = grid(self.now + 1.0)  # a miss is judged when it is noticed, not here
 
     def _skip(self, to: float) -> None:
         for line in self.lines:
@@ -289,23 +294,28 @@ class Days:
             line.detector.quiet(echoes)
             for k, kind in enumerate(KINDS):
                 line.due[k] += _periods(line.due[k], to, kind.every_s) * kind.every_s
-        self._tick_at = _grid(to + TICK_S)
+            line.soonest = min(line.due)
+        self._tick_at = grid(to + TICK_S)
 
     def _judge(self, n: int) -> None:
-        memories = {link.id: line.detector.memory
-                    for link, line in zip(LINKS, self.lines, strict=True)}
-        link = LINKS[n].id
-        around = Circumstances(alone=alone(link, memories, STEADY))
-        turned = self.lines[n].detector.judge(around, (), Mono(self.now))
+        turned = self.lines[n].detector.judge(self._around[n], (), Mono(self.now))
         if turned is None:
             return
+        link = LINKS[n].id
         self.turned.append(turned)
         self.lines[n].trouble_until = self.now + CALM_S
         states = {each.id: line.detector.memory.state
                   for each, line in zip(LINKS, self.lines, strict=True)}
+        self._around = self._beside()
         if turned.after == "DOWN" and self._active in ("", link):
             self.wrong.append(self.now)
         self._active = active(self._preferred, states)
+
+    def _beside(self) -> list[Circumstances]:
+        """What binds each link beside its own samples: whether the other is steady."""
+        memories = {link.id: line.detector.memory
+                    for link, line in zip(LINKS, self.lines, strict=True)}
+        return [Circumstances(alone=alone(link.id, memories, STEADY)) for link in LINKS]
 
     def found(self, learn_s: float, took_s: float) -> Found:
         """Return what was seen; wrong switches before ``learn_s`` count as those of learning."""
@@ -317,9 +327,10 @@ class Days:
             tuple((round(t.at, 3), t.link, t.after) for t in self.turned))
 
 
-def _grid(at: float) -> float:
+def grid(at: float) -> float:
     """The tick at or before ``at``: ticks keep their phase, however much is skipped."""
-    return math.floor(at / TICK_S + 1e-9) * TICK_S
+    # 1e-6 of a tick: in 44 days a double is that exact, and 1e-9 lets time stand still after five.
+    return math.floor(at / TICK_S + 1e-6) * TICK_S
 
 
 def _periods(due: float, to: float, every_s: float) -> int:

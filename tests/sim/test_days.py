@@ -6,7 +6,7 @@ import pytest
 
 from gateway.core.link import LinkRules
 from gateway.core.silence import DAYS, Day
-from tests.sim.days import DAY_S, Days, Found, is_fast, is_good, live, table
+from tests.sim.days import DAY_S, TICK_S, Days, Found, grid, is_fast, is_good, live, table
 
 HOUR_S = 3600.0
 
@@ -41,6 +41,16 @@ def test_skipping_changes_nothing_of_a_link_that_has_learned_and_teaches_it_the_
         assert line.detector.learned.days[-1].tails == other.detector.learned.days[-1].tails
         assert other.detector.learned.interval_s == pytest.approx(
             line.detector.learned.interval_s, rel=0.02)
+
+
+def test_ticks_move_time_on_after_a_month_as_on_the_first_day() -> None:
+    """A tick that lands on itself is played for ever: after five days one in six did."""
+    for day in range(45):
+        at = grid(day * DAY_S + 0.37)
+        for _ in range(500):
+            after = grid(at + TICK_S)
+            assert 0.9 * TICK_S < after - at < 1.1 * TICK_S
+            at = after
 
 
 def test_a_day_of_short_bursts_switches_no_link_and_teaches_their_length() -> None:
