@@ -18,12 +18,16 @@ from gateway.core.telemetry import Event, Row
 
 
 class Clock(Protocol):
-    """Time as a port. ``wall_is_trusted`` is False before the device has synchronised."""
+    """Time as a port. ``wall_is_trusted`` is False before the device has synchronised.
+
+    ``ring`` calls back after ``seconds``, once, unless what it returns was called before.
+    """
 
     def now(self) -> Mono: ...
     def wall(self) -> Wall: ...
     def wall_is_trusted(self) -> bool: ...
     async def sleep(self, seconds: float) -> None: ...
+    def ring(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]: ...
 
 
 class Sender(Protocol):

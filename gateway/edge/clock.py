@@ -8,6 +8,7 @@ daemon has to be asked).
 import asyncio
 import ctypes
 import time
+from collections.abc import Callable
 from typing import ClassVar, Final, Literal
 
 from gateway.core.instant import Mono, Wall
@@ -50,6 +51,10 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Wait; cancellation ends it at once."""
         await asyncio.sleep(seconds)
+
+    def ring(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
+        """Call back after ``seconds``, once; return what calls it off."""
+        return asyncio.get_running_loop().call_later(seconds, call).cancel
 
 
 def kernel_is_synchronised() -> bool:

@@ -106,7 +106,7 @@ class Forwarder:
                         tasks.append(group.create_task(sending))
                         race = race.started(link, self._clock.now(), sort)
                     case Wait(until):
-                        heard = await self._hear(group, news, until)
+                        heard = await self._hear(news, until)
                         race = self._told(race, question.facts, heard, pinned)
                         _give_up(tasks, race)
                     case Peek():
@@ -177,19 +177,20 @@ class Forwarder:
             self._board.completed(link, facts.request.upstream, facts.traffic,
                                   facts.matched.route.id, completion)
 
-    async def _hear(
-        self, group: asyncio.TaskGroup, news: asyncio.Queue[News], until: Mono
-    ) -> News:
+    async def _hear(self, news: asyncio.Queue[News], until: Mono) -> News:
+        """The next piece of news, or None once it is ``until``.
+
+        No task waits for the clock: its end would be one more turn of the loop before an answer,
+        and where both links die a hundred requests take that turn one after the other.
+        """
         if not news.empty():
             return news.get_nowait()
-        timer = group.create_task(self._ring(news, until))
-        heard = await news.get()
-        timer.cancel()
-        return heard
-
-    async def _ring(self, news: asyncio.Queue[News], until: Mono) -> None:
-        await self._clock.sleep(max(0.0, until - self._clock.now()))
-        news.put_nowait(None)
+        call_off = self._clock.ring(max(0.0, until - self._clock.now()),
+                                    lambda: news.put_nowait(None))
+        try:
+            return await news.get()
+        finally:
+            call_off()
 
     def _told(self, race: Race, facts: Facts, heard: News, pinned: str) -> Race:
         if heard is not None:

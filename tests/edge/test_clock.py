@@ -16,6 +16,16 @@ async def test_monotonic_time_is_the_loops_own_and_sleep_takes_its_time() -> Non
     assert ours.now() - before >= 0.02
 
 
+async def test_it_rings_once_in_time_unless_it_is_called_off() -> None:
+    ours, rung = SystemClock(), asyncio.Event()
+    call_off = ours.ring(0.01, lambda: pytest.fail("it was called off"))
+    ours.ring(0.02, rung.set)
+    before = ours.now()
+    call_off()
+    await asyncio.wait_for(rung.wait(), 5.0)
+    assert ours.now() - before >= 0.018  # uvloop counts in whole milliseconds
+
+
 def test_wall_time_is_a_date_of_this_century() -> None:
     assert SystemClock().wall() > 1_750_000_000
 

@@ -4,12 +4,12 @@ Law: time stands still while anything can run. When everything waits, ``advance`
 the earliest sleeper (ties in order of arrival), let everything run until it waits again, and go
 on. The same program with the same seed therefore runs the same way, whatever the machine is doing.
 
-It knows only waits that go through ``sleep``: no sockets, no threads.
+It knows only waits that go through ``sleep`` and ``ring``: no sockets, no threads.
 """
 
 import asyncio
 import heapq
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from itertools import count
 from typing import Any, Final, TypeVar
 
@@ -59,6 +59,18 @@ class SimClock:
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._mono + seconds, next(self._arrivals), waiting))
         await waiting
+
+    def ring(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
+        """Call back after so much virtual time; return what calls it off."""
+        ringing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ringing.add_done_callback(lambda rung: None if rung.cancelled() else call())
+        due = self._mono + max(0.0, seconds)
+        heapq.heappush(self._sleepers, (due, next(self._arrivals), ringing))
+
+        def call_off() -> None:
+            ringing.cancel()
+
+        return call_off
 
     async def advance(self, seconds: float) -> None:
         """Let ``seconds`` of virtual time pass, with all that happens in them."""

@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from gateway.core.instant import Mono, Wall
 from gateway.core.keeping import Drop, Keep
 from gateway.core.telemetry import Event
+from gateway.edge.clock import SystemClock
 from gateway.edge.outbox_store import OutboxStore
 from gateway.edge.record_store import RecordStore
 from gateway.edge.vault import Vault, records_path
@@ -23,20 +23,11 @@ from tests.kit.copies import a_keep, a_key, searchset_of
 ODS = "B81001"
 
 
-class RealClock:
-    """The machine's clock behind the port."""
+class RealClock(SystemClock):
+    """The machine's clock, with a wall that is trusted."""
 
-    def now(self) -> Mono:
-        return Mono(time.monotonic())
-
-    def wall(self) -> Wall:
-        return Wall(time.time())
-
-    def wall_is_trusted(self) -> bool:
-        return True
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    def __init__(self) -> None:
+        super().__init__("always")
 
 
 def a_copy(number: int, fetched: float) -> Keep:

@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from gateway.core.instant import Mono, Wall
 from gateway.core.link import Link, Sample
 from gateway.core.message import Arrived, Headers, Outbound, Outcome, Reply, Streamed
+from gateway.edge.clock import SystemClock
 from gateway.edge.http_out import LinkSender, UpstreamAt
 from gateway.edge.resolver import LinkResolver
 
@@ -15,20 +14,11 @@ FIBRE = Link("fibre", priority=1)
 HOST: Headers = (("Host", "provider.example"),)
 
 
-class LoopClock:
-    """The machine's own time: for doors, which are tested against real sockets."""
+class LoopClock(SystemClock):
+    """The machine's own time, its wall trusted: for doors, tested against real sockets."""
 
-    def now(self) -> Mono:
-        return Mono(time.monotonic())
-
-    def wall(self) -> Wall:
-        return Wall(time.time())
-
-    def wall_is_trusted(self) -> bool:
-        return True
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    def __init__(self) -> None:
+        super().__init__("always")
 
 
 @contextlib.asynccontextmanager

@@ -36,6 +36,17 @@ async def test_an_hour_of_half_second_steps_passes_in_order() -> None:
     assert clock.now() == pytest.approx(4600.0)
 
 
+async def test_it_rings_at_its_time_and_not_when_called_off() -> None:
+    clock = SimClock()
+    rung: list[float] = []
+    clock.ring(1.0, lambda: rung.append(clock.now()))
+    call_off = clock.ring(2.0, lambda: rung.append(clock.now()))
+    await clock.advance(1.5)
+    call_off()
+    await clock.advance(2.0)
+    assert rung == [1001.0]
+
+
 async def test_a_cancelled_sleeper_is_forgotten_and_moves_no_time() -> None:
     clock = SimClock()
     async with asyncio.TaskGroup() as group:
