@@ -122,7 +122,7 @@ class Detector:
         self._hold = [0, 0]  # answers and misses of anchors since clean_since
         self._hold_from = memory.clean_since
         self._everyday = [0, 0, 0]  # echoes, lone misses, signs of life since last counted
-        self._judged: tuple[Circumstances, str, float] | None = None  # last judged, under these
+        self._judged: tuple[Circumstances, str, float] | None = None  # found still, under these
         self._still_until = -math.inf  # time alone changes nothing before
         self._carried = 0.0
         self._unacked: Mono | None = None  # when the bytes left on which a gate fired last

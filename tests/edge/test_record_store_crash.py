@@ -14,11 +14,12 @@ import pytest
 
 from gateway.core.instant import Wall
 from gateway.core.keeping import Drop, Keep
+from gateway.edge.clock import SystemClock
 from gateway.edge.outbox_store import OutboxStore
 from gateway.edge.record_store import RecordStore
 from gateway.edge.vault import Vault, records_path
 from tests.kit.copies import a_keep, a_key, a_safe, searchset_of
-from tests.kit.keeper import ODS, RealClock, a_copy
+from tests.kit.keeper import ODS, a_copy
 
 FULL = os.environ.get("FULL") == "1"
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 async def open_store(folder: Path, news: list[str] | None = None, **limits: int) -> RecordStore:
     told: list[str] = [] if news is None else news
-    return await RecordStore.open(records_path(folder, ODS), a_safe(folder), RealClock(),
+    return await RecordStore.open(records_path(folder, ODS), a_safe(folder), SystemClock("always"),
                                   told=told.append, **limits)
 
 
@@ -106,7 +107,7 @@ async def test_kill_9_at_random_instants_loses_no_acknowledged_copy_drop_or_even
         await store.close()
         vault = Vault.open(tmp_path)
         outbox = await OutboxStore.open(tmp_path / "outbox.db", vault.boot, vault.next_box,
-                                        RealClock())
+                                        SystemClock("always"))
         rows = {(row.box, row.seq) for row in await outbox.oldest(1_000_000)}
         await outbox.close()
         assert witness.rows <= rows

@@ -23,13 +23,6 @@ from tests.kit.copies import a_keep, a_key, searchset_of
 ODS = "B81001"
 
 
-class RealClock(SystemClock):
-    """The machine's clock, with a wall that is trusted."""
-
-    def __init__(self) -> None:
-        super().__init__("always")
-
-
 def a_copy(number: int, fetched: float) -> Keep:
     """Return copy ``number``: its key and bytes follow from the number alone."""
     rng = random.Random(number)
@@ -44,7 +37,7 @@ def say(line: str) -> None:
 
 async def main(folder: Path, first: int, per_second: float) -> None:
     """Keep until killed."""
-    clock = RealClock()
+    clock = SystemClock("always")
     vault = Vault.open(folder)
     store = await RecordStore.open(records_path(folder, ODS), vault.safe(ODS), clock)
     outbox = await OutboxStore.open(folder / "outbox.db", vault.boot, vault.next_box, clock)
