@@ -18,9 +18,9 @@ from typing import Final
 
 from gateway.core.instant import Wall
 from gateway.core.keeping import Drop
+from gateway.edge.clock import SystemClock
 from gateway.edge.record_store import RecordStore
 from tests.kit.copies import a_keep, a_key, a_safe, searchset_of
-from tests.kit.keeper import RealClock
 
 SIZES: Final = (2_000, 30_000, 435_000)
 LOOKS: Final = 400
@@ -133,7 +133,7 @@ async def drops(store: RecordStore) -> None:
 async def main(copies: int, folder: Path) -> None:
     """Run all of it in ``folder``."""
     rng = random.Random(1)
-    path, clock = folder / "records" / "B81001.db", RealClock()
+    path, clock = folder / "records" / "B81001.db", SystemClock("always")
     store = await RecordStore.open(path, a_safe(folder), clock)
     other = plain(folder)
     await look_ups(store, other, rng)
